@@ -1,6 +1,6 @@
 """The DistillationRun: every field a user may write, with its bounds, its default and the reason for it.
 
-Both executors (one machine, Kubernetes) read the same model; the CRD and docs/manifest.md are generated from it.
+Both executors (one machine, Kubernetes) read the same model; the CRD and docs/manifest.md come from it.
 Only pydantic is imported here. Reading a file and explaining its faults is `manifest.py`.
 """
 
@@ -114,9 +114,7 @@ class TaskSet(Model):
         "qa", description="qa: {id, question, answer}; gsm8k: answer after ####; chat: messages, answer last"
     )
     metric: Metric = Field("math", description="how an answer is compared with the reference")
-    limit: int | None = Field(
-        None, ge=1, le=10**9, description="take that many tasks, chosen by hash of the id"
-    )
+    limit: int | None = Field(None, ge=1, le=10**9, description="take that many tasks, chosen by hash of the id")
 
 
 class EvalSet(TaskSet):
@@ -161,9 +159,7 @@ class Sampling(Model):
 
 
 class Agent(Model):
-    max_steps: int = Field(
-        8, ge=1, le=64, description="steps of one attempt; the last one is executed and scored too"
-    )
+    max_steps: int = Field(8, ge=1, le=64, description="steps of one attempt; the last one is executed and scored too")
     plan: bool = Field(True, description="the first step is a plan in plain text, as in the paper")
     step_tokens: int = Field(1024, ge=16, le=32768, description="most tokens of one step")
     sampling: Sampling = Sampling()
@@ -190,9 +186,7 @@ class Correction(Model):
     judge_sampling: Sampling = Sampling(temperature=0.0)
     repair_sampling: Sampling = Sampling(temperature=0.7)
     judge_tokens: int = Field(2048, ge=64, le=32768)
-    retries: int = Field(
-        3, ge=1, le=10, description="tries at unusable judge output before the task is set aside"
-    )
+    retries: int = Field(3, ge=1, le=10, description="tries at unusable judge output before the task is set aside")
 
 
 class Lora(Model):
@@ -207,9 +201,7 @@ class Training(Model):
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = Field(0.01, ge=0, le=1)
     clip_norm: float = Field(1.0, gt=0, le=1000, description="largest norm of the gradient")
-    batch_tokens: int = Field(
-        262_144, ge=64, le=2**27, description="tokens of one optimizer step, over all ranks"
-    )
+    batch_tokens: int = Field(262_144, ge=64, le=2**27, description="tokens of one optimizer step, over all ranks")
     pack_tokens: int = Field(
         8192, ge=64, le=2**20, description="tokens of one packed sequence; longer rows are dropped"
     )
@@ -222,9 +214,7 @@ class Warmup(Training):
 
 class Sft(Training):
     keep_solved: Fraction = Field(0.5, description="share kept of the tasks that the student solved alone")
-    replay_demonstrations: bool = Field(
-        False, description="train on the demonstrations again beside the corrections"
-    )
+    replay_demonstrations: bool = Field(False, description="train on the demonstrations again beside the corrections")
 
 
 class Rewards(Model):
@@ -241,25 +231,19 @@ class Rewards(Model):
 
 class Rl(Model):
     enabled: bool = True
-    group_size: int = Field(
-        16, ge=2, le=256, description="rollouts from one prefix; a group needs at least 2 rollouts"
-    )
+    group_size: int = Field(16, ge=2, le=256, description="rollouts from one prefix; a group needs at least 2 rollouts")
     groups_per_update: int = Field(16, ge=1, le=1024)
     updates: int = Field(120, ge=1, le=100_000, description="optimizer updates at most")
     learning_rate: float = Field(7e-7, gt=0, le=0.1)
     weight_decay: float = Field(0.01, ge=0, le=1)
     clip_norm: float = Field(1.0, gt=0, le=1000)
-    clip: float = Field(
-        0.2, gt=0, le=1, description="the ratio of new to old probability stays within 1 ± clip"
-    )
+    clip: float = Field(0.2, gt=0, le=1, description="the ratio of new to old probability stays within 1 ± clip")
     importance_cap: float = Field(
         2.0, ge=1, le=100, description="cap of the trainer's over the server's probability of a sampled token"
     )
     kl: float = Field(0.0, ge=0, le=10, description="weight of the KL to the SFT student; 0 costs nothing")
     sampling: Sampling = Sampling(temperature=1.0)
-    corrections: Literal["last", "all"] = Field(
-        "last", description="which corrections of a task become items"
-    )
+    corrections: Literal["last", "all"] = Field("last", description="which corrections of a task become items")
     full_horizon: Fraction = Field(
         0.25,
         description="share of groups that start at the task; prefixes alone can wreck the steps before them",
@@ -273,9 +257,7 @@ class Rl(Model):
     pack_tokens: int = Field(8192, ge=64, le=2**20)
     checkpoint_every: int = Field(10, ge=1, le=10**6, description="updates between checkpoints")
     dev_every: int = Field(10, ge=1, le=10**6, description="updates between looks at the dev split")
-    dev_tasks: int = Field(
-        200, ge=1, le=100_000, description="dev tasks of one look, whole tasks from their start"
-    )
+    dev_tasks: int = Field(200, ge=1, le=100_000, description="dev tasks of one look, whole tasks from their start")
     patience: int = Field(5, ge=1, le=1000, description="looks without a better score before it stops")
 
 
