@@ -4,7 +4,7 @@ from math import comb
 
 import pytest
 
-from score_distill.report.statistics import Paired, compare, correlation, newcombe, p_text, proportion, sentence
+from score_distill.report.significance import Paired, compare, correlation, newcombe, p_text, proportion, sentence
 
 
 def test_wilson_interval_of_39_in_300_is_the_one_in_the_quickstart_notes() -> None:
