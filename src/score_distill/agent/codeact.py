@@ -1,0 +1,152 @@
+"""The agent loop: think, write code, read what it printed, until the final answer or the last step.
+
+The same loop serves teacher and student, demonstration, mentoring, RL and evaluation. The last step is executed and
+scored like any other. A conversation that outgrows the context ends the attempt; it is an outcome, not an error.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from score_distill.agent import prompts
+from score_distill.agent.chat import ChatFormat, Message, encode
+from score_distill.agent.completer import Completer, ContextOverflow
+from score_distill.agent.environment import Scope, World
+from score_distill.agent.trajectory import Author, Ending, Step, Trajectory
+from score_distill.api import Sampling
+
+NO_CODE = "Error: the step has no code; write <thought>…</thought><code>…</code>"
+
+
+@dataclass(frozen=True)
+class Written:
+    """A turn as its author wrote it; ``tokens`` and ``logprobs`` as in `Step`."""
+
+    text: str
+    tokens: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+
+
+class Actor(Protocol):
+    @property
+    def author(self) -> Author: ...
+
+    async def write(self, completer: Completer, steps: Sequence[Step], seed: int) -> Written:
+        """The next turn after ``steps``. Raises ContextOverflow."""
+
+
+@dataclass(frozen=True)
+class StudentActor:
+    """Acts by token ids; ``opening`` are the ids before its first turn."""
+
+    chat: ChatFormat
+    opening: tuple[int, ...]
+    sampling: Sampling
+    step_tokens: int
+    context: int
+    logprobs: bool = False
+    author: Author = "student"
+
+    async def write(self, completer: Completer, steps: Sequence[Step], seed: int) -> Written:
+        prompt = encode(self.chat, self.opening, steps).ids
+        room = min(self.step_tokens, self.context - len(prompt))
+        if room < 1:
+            raise ContextOverflow(f"{len(prompt)} tokens of {self.context}")
+        reply = await completer.generate(
+            prompt,
+            max_tokens=room,
+            sampling=self.sampling,
+            seed=seed,
+            stop_token=self.chat.stop_token,
+            logprobs=self.logprobs,
+        )
+        if reply.truncated and room < self.step_tokens:
+            raise ContextOverflow(f"{len(prompt)} + {room} tokens of {self.context}")
+        return Written(self.chat.text(reply.tokens), reply.tokens, reply.logprobs or None)
+
+
+@dataclass(frozen=True)
+class TeacherActor:
+    """Acts by messages; what it writes is brought into the normal form of a turn."""
+
+    opening: Sequence[Message]
+    sampling: Sampling
+    step_tokens: int
+    author: Author = "teacher"
+
+    async def write(self, completer: Completer, steps: Sequence[Step], seed: int) -> Written:
+        messages = prompts.conversation(self.opening, steps)
+        reply = await completer.chat(messages, max_tokens=self.step_tokens, sampling=self.sampling, seed=seed)
+        turn = prompts.parse_turn(reply.text)
+        return Written(prompts.write_turn(turn) if turn.plan or turn.code is not None else reply.text)
+
+
+@dataclass(frozen=True)
+class Stand:
+    """Where an agent stands: the steps so far, and the world before each of them and after the last."""
+
+    steps: tuple[Step, ...]
+    worlds: tuple[World, ...]
+
+    @property
+    def world(self) -> World:
+        return self.worlds[-1]
+
+    def back_to(self, k: int) -> "Stand":
+        """Where the agent stood before step ``k``."""
+        return Stand(self.steps[: k - 1], self.worlds[:k])
+
+
+async def take(stand: Stand, written: Written, author: Author, scope: Scope) -> Stand:
+    """Execute a turn; the new world's snapshot lives as long as ``scope``."""
+    turn = prompts.parse_turn(written.text)
+    made = {
+        "author": author,
+        "text": written.text,
+        "thought": turn.thought,
+        "tokens": written.tokens,
+        "logprobs": written.logprobs,
+    }
+    if turn.code is None:
+        plan = turn.plan and not stand.steps
+        state = stand.steps[-1].state if stand.steps else ""
+        step = Step(**made, code=None, plan=plan, observation="None" if plan else NO_CODE, state=state)
+        return Stand((*stand.steps, step), (*stand.worlds, stand.world))
+    effect = await stand.world.run(turn.code)
+    if effect.world.snapshot is not stand.world.snapshot:
+        scope.hold(effect.world)
+    step = Step(
+        **made,
+        code=turn.code,
+        observation=effect.observation,
+        answer=effect.answer,
+        error=effect.error,
+        state=effect.state,
+    )
+    return Stand((*stand.steps, step), (*stand.worlds, effect.world))
+
+
+async def act(
+    stand: Stand, actor: Actor, completer: Completer, *, max_steps: int, seed: int, scope: Scope, keep: bool = False
+) -> tuple[Stand, Ending]:
+    """Go on from ``stand`` for at most ``max_steps`` further steps.
+
+    With ``keep`` every world on the way stays open in ``scope``, to go back to; else the last one alone.
+    """
+    if stand.steps and stand.steps[-1].answer is not None:
+        return stand, "answered"
+    for _ in range(max_steps):
+        try:
+            written = await actor.write(completer, stand.steps, seed + len(stand.steps))
+        except ContextOverflow:
+            return stand, "out_of_context"
+        stand = await take(stand, written, actor.author, scope)
+        if not keep:
+            await scope.release(stand.worlds[:-1], keep=stand.worlds[-1:])
+        if stand.steps[-1].answer is not None:
+            return stand, "answered"
+    return stand, "out_of_steps"
+
+
+def trajectory(task: str, stand: Stand, ending: Ending) -> Trajectory:
+    return Trajectory(task=task, steps=stand.steps, ending=ending)

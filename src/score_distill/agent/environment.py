@@ -1,0 +1,94 @@
+"""The world an agent acts in: an interpreter state and the state of each tool, both frozen after every step.
+
+A `World` is never changed: a step gives the next one. Going back to step k is acting from the world before it, and a
+group of rollouts is the same world acted from G times.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from pydantic import JsonValue
+
+from score_distill.agent.tools import Tool
+from score_distill.agent.trajectory import Task
+from score_distill.sandbox.client import StepResult, ToolCall
+
+
+class Snapshot(Protocol):
+    """A frozen interpreter state (`sandbox.client.Branch`)."""
+
+    async def run(self, code: str, tools: Mapping[str, ToolCall] | None = None) -> StepResult: ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class World:
+    """What a task's agent stands in before a step."""
+
+    task: Task
+    tools: Mapping[str, Tool]
+    snapshot: Snapshot
+    memory: Mapping[str, JsonValue]
+
+    async def run(self, code: str) -> "Effect":
+        """Execute one step's code and return what came of it; a step that was cut short leaves no trace."""
+        memory = dict(self.memory)
+        result = await self.snapshot.run(
+            code, {name: _bound(self.task, name, tool, memory) for name, tool in self.tools.items()}
+        )
+        if result.branch is self.snapshot:
+            memory = dict(self.memory)
+        after = World(self.task, self.tools, result.branch, memory)
+        return Effect(result.output, result.answer, result.error, after.digest(result.state_hash), after)
+
+    def digest(self, interpreter: str) -> str:
+        """One digest over interpreter and tools."""
+        return hashlib.sha256(f"{interpreter} {json.dumps(self.memory, sort_keys=True)}".encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a step did: the text the model reads, the answer if it gave one, the error's name, and the world after."""
+
+    observation: str
+    answer: str | None
+    error: str | None
+    state: str
+    world: World
+
+
+class Scope:
+    """Holds the worlds of one task and closes what is left of them at the end."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, Snapshot] = {}
+
+    def hold(self, world: World) -> World:
+        self._held[id(world.snapshot)] = world.snapshot
+        return world
+
+    async def release(self, worlds: Iterable[World], keep: Iterable[World] = ()) -> None:
+        """Close those of ``worlds`` that are held here and not among ``keep``."""
+        kept = {id(world.snapshot) for world in keep}
+        for key in {id(world.snapshot) for world in worlds} - kept:
+            if snapshot := self._held.pop(key, None):
+                await snapshot.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        while self._held:
+            await self._held.popitem()[1].close()
+
+
+def _bound(task: Task, name: str, tool: Tool, memory: dict[str, JsonValue]) -> ToolCall:
+    async def call(args: Sequence[JsonValue], kwargs: Mapping[str, JsonValue]) -> JsonValue:
+        answer, memory[name] = await tool.call(task, memory.get(name), args, kwargs)
+        return answer
+
+    return call

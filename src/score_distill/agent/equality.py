@@ -1,0 +1,29 @@
+"""Whether two steps from the same prefix do the same, by what was executed."""
+
+import ast
+
+from score_distill.agent.trajectory import Step
+
+
+def same_effect(one: Step, other: Step) -> bool:
+    """Same printed text, same answer, same interpreter and tool state. Plans have no effect to differ in."""
+    return (one.observation, one.answer, one.state) == (other.observation, other.answer, other.state)
+
+
+def same_step(one: Step, other: Step) -> bool | None:
+    """Equal, different, or None where rules cannot decide (same printed text and answer, another way or state)."""
+    if one.plan or other.plan:
+        return True if one.thought == other.thought else None
+    if (one.code is None) or (other.code is None):
+        return one.code is other.code
+    if (one.observation, one.answer) != (other.observation, other.answer):
+        return False
+    return True if one.state == other.state or normal_code(one.code) == normal_code(other.code) else None
+
+
+def normal_code(code: str) -> str:
+    """The code's syntax tree without layout and comments; the text itself when it does not parse."""
+    try:
+        return ast.dump(ast.parse(code))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return code.strip()

@@ -1,0 +1,134 @@
+"""Every paid model call, written down before its reply is used: what it cost, and what it said.
+
+A stage that was killed runs its tasks again from the start, but calls that are in the ledger are answered from it: no
+token is paid twice but those of the calls in flight. The same lines, summed, are the run's token accounts.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from score_distill.agent.chat import Message
+from score_distill.agent.completer import Completer, Completion, Usage
+from score_distill.api import Sampling
+
+Role = Literal["student", "teacher"]
+Record = dict[str, Any]
+
+
+@dataclass
+class Account:
+    """Tokens and calls by (role, purpose)."""
+
+    totals: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+
+    def add(self, role: str, purpose: str, usage: Usage) -> None:
+        row = self.totals.setdefault((role, purpose), [0, 0, 0, 0])
+        for n, value in enumerate((1, usage.prompt, usage.cached, usage.completion)):
+            row[n] += value
+
+    def rows(self) -> list[Record]:
+        names = ("calls", "prompt", "cached", "completion")
+        return [
+            {"role": role, "purpose": purpose, **dict(zip(names, row, strict=True))}
+            for (role, purpose), row in sorted(self.totals.items())
+        ]
+
+    def tokens(self, role: Role) -> int:
+        """Prompt and completion tokens of a role together."""
+        return sum(row[1] + row[3] for (who, _), row in self.totals.items() if who == role)
+
+
+class Ledger:
+    """Where calls are written (``write`` must be durable against kill -9), and what is known from before.
+
+    ``past`` are the records of earlier attempts; those of tasks in ``finished`` count, but are not kept in memory.
+    """
+
+    def __init__(
+        self, write: Callable[[Record], None], past: Iterable[Record] = (), finished: frozenset[str] = frozenset()
+    ) -> None:
+        self._write = write
+        self._known: dict[str, Record] = {}
+        self.account = Account()
+        for record in past:
+            self.account.add(record["role"], record["purpose"], Usage(**record["usage"]))
+            if record["task"] not in finished:
+                self._known[record["key"]] = record
+
+    def known(self, key: str) -> Completion | None:
+        record = self._known.get(key)
+        if record is None:
+            return None
+        reply = record["reply"]
+        return Completion(
+            reply["text"],
+            Usage(**record["usage"]),
+            reply["truncated"],
+            tuple(reply["tokens"]),
+            tuple(reply["logprobs"]),
+        )
+
+    def enter(self, key: str, task: str, role: Role, purpose: str, completion: Completion) -> None:
+        reply = asdict(completion)
+        usage = reply.pop("usage")
+        self._write({"key": key, "task": task, "role": role, "purpose": purpose, "usage": usage, "reply": reply})
+        self.account.add(role, purpose, completion.usage)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A completer whose calls for one task and purpose go through the ledger.
+
+    ``revision`` names the model's weights, so that a reply of other weights is never taken for this one's.
+    """
+
+    completer: Completer
+    ledger: Ledger
+    role: Role
+    revision: str
+    task: str
+    purpose: str
+
+    async def generate(
+        self,
+        prompt: Sequence[int],
+        *,
+        max_tokens: int,
+        sampling: Sampling,
+        seed: int,
+        stop_token: int,
+        logprobs: bool = False,
+    ) -> Completion:
+        key = self._key(list(prompt), max_tokens, sampling, seed, logprobs)
+        if known := self.ledger.known(key):
+            return known
+        completion = await self.completer.generate(
+            prompt, max_tokens=max_tokens, sampling=sampling, seed=seed, stop_token=stop_token, logprobs=logprobs
+        )
+        self.ledger.enter(key, self.task, self.role, self.purpose, completion)
+        return completion
+
+    async def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        sampling: Sampling,
+        seed: int,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Completion:
+        key = self._key(list(messages), max_tokens, sampling, seed, schema)
+        if known := self.ledger.known(key):
+            return known
+        completion = await self.completer.chat(
+            messages, max_tokens=max_tokens, sampling=sampling, seed=seed, schema=schema
+        )
+        self.ledger.enter(key, self.task, self.role, self.purpose, completion)
+        return completion
+
+    def _key(self, prompt: list[Any], max_tokens: int, sampling: Sampling, *more: object) -> str:
+        asked = [self.revision, self.task, self.purpose, prompt, max_tokens, sampling.model_dump(), *more]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
