@@ -1,6 +1,6 @@
 """From mentored tasks to what RL starts from: a task, the verified prefix, the rejected and the chosen step.
 
-A correction of the first step, a task that nobody solved and a share of those solved alone become items that start at
+A correction of the plan, a task that nobody solved and a share of those solved alone become items that start at
 the task: full horizon, rewarded by the outcome alone (method: RL item construction).
 """
 
@@ -33,6 +33,9 @@ def items(mentored: Mentored, corrections: Literal["last", "all"], seed: int) ->
     standing = [one for one in mentored.corrections if one.kept]
     if mentored.outcome == "corrected" and standing:
         for correction in standing if corrections == "all" else standing[-1:]:
+            if correction.chosen.plan:
+                yield Item(id=f"{task.id}#{correction.k}", task=task)
+                continue
             yield Item(
                 id=f"{task.id}#{correction.k}",
                 task=task,
