@@ -1,7 +1,7 @@
 """From mentored tasks to what RL starts from: a task, the verified prefix, the rejected and the chosen step.
 
-A correction of the plan, a task that nobody solved and a share of those solved alone become items that start at
-the task: full horizon, rewarded by the outcome alone (method: RL item construction).
+Every corrected task, and a share of those nobody solved or the student solved alone, is also an item that starts at the
+task: full horizon, rewarded by the outcome alone. A correction of the plan has no effect to compare: that item alone.
 """
 
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from typing import Literal
 from score_distill.agent.seeds import share_of
 from score_distill.agent.trajectory import Mentored, Row, Step, Task
 
-KEEP_HARD, KEEP_SOLVED = 0.5, 0.1
+KEEP = {"corrected": 1.0, "unsolved": 0.5, "unfinished": 0.5, "solved": 0.1, "set_aside": 0.0}
 
 
 class Item(Row):
-    """Where a group of rollouts starts. ``chosen`` is None when there is no key step."""
+    """Where a group of rollouts starts. ``chosen`` is None when there is no key step: then it starts at the task."""
 
     id: str
     task: Task
@@ -24,18 +24,15 @@ class Item(Row):
 
     @property
     def full_horizon(self) -> bool:
-        return not self.prefix
+        return self.chosen is None
 
 
 def items(mentored: Mentored, corrections: Literal["last", "all"], seed: int) -> Iterator[Item]:
-    """The items of one mentored task; none for tasks that were set aside."""
+    """The items of one mentored task, the full-horizon one last; none for tasks that were set aside."""
     task = mentored.task
-    standing = [one for one in mentored.corrections if one.kept]
-    if mentored.outcome == "corrected" and standing:
+    standing = [one for one in mentored.corrections if one.kept and not one.chosen.plan]
+    if mentored.outcome == "corrected":
         for correction in standing if corrections == "all" else standing[-1:]:
-            if correction.chosen.plan:
-                yield Item(id=f"{task.id}#{correction.k}", task=task)
-                continue
             yield Item(
                 id=f"{task.id}#{correction.k}",
                 task=task,
@@ -43,7 +40,5 @@ def items(mentored: Mentored, corrections: Literal["last", "all"], seed: int) ->
                 rejected=correction.rejected[0] if correction.rejected else None,
                 chosen=correction.chosen,
             )
-        return
-    keep = {"unsolved": KEEP_HARD, "unfinished": KEEP_HARD, "solved": KEEP_SOLVED}.get(mentored.outcome, 0.0)
-    if share_of(seed, "item", task.id) < keep:
+    if share_of(seed, "item", task.id) < KEEP[mentored.outcome]:
         yield Item(id=f"{task.id}#0", task=task)

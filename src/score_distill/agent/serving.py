@@ -22,9 +22,9 @@ MEAN_DIFFERENCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.1}
 
 @dataclass(frozen=True)
 class Probe:
-    """``logprobs[i]`` is the log-probability of ``tokens[i + 1]`` after ``tokens[: i + 1]``."""
+    """``logprobs[i]`` is the log-probability of ``ids[i + 1]`` after ``ids[: i + 1]``."""
 
-    tokens: tuple[int, ...]
+    ids: tuple[int, ...]
     logprobs: tuple[float, ...]
 
 
@@ -32,7 +32,7 @@ def read_probe(checkpoint: Path) -> Probe:
     """Raises ModelFailure when the checkpoint has none."""
     try:
         data = json.loads((checkpoint / PROBE).read_text())
-        return Probe(tuple(data["tokens"]), tuple(data["logprobs"]))
+        return Probe(tuple(data["ids"]), tuple(data["logprobs"]))
     except (OSError, ValueError, KeyError) as error:
         raise ModelFailure(f"{checkpoint}: no usable {PROBE}; weights without one cannot be verified") from error
 
@@ -42,7 +42,7 @@ async def record_probe(client: OpenAIClient, folder: Path) -> None:
     vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
     tokens = [(7919 * n + 13) % vocabulary for n in range(64)]
     logprobs = await client.prompt_logprobs(tokens)
-    (folder / PROBE).write_text(json.dumps({"tokens": tokens, "logprobs": logprobs}))
+    (folder / PROBE).write_text(json.dumps({"ids": tokens, "logprobs": logprobs}))
 
 
 async def push(served: Served, checkpoint: Path, *, dtype: str, timeout: float = 600) -> float:
@@ -63,7 +63,7 @@ async def push(served: Served, checkpoint: Path, *, dtype: str, timeout: float =
         finally:
             await _post(session, f"{served.admin_url}/resume")
     async with OpenAIClient(served) as client:
-        given = await client.prompt_logprobs(probe.tokens)
+        given = await client.prompt_logprobs(probe.ids)
     difference = sum(abs(a - b) for a, b in zip(given, probe.logprobs, strict=True)) / len(given)
     if not difference <= MEAN_DIFFERENCE[dtype]:
         raise ModelFailure(

@@ -1,0 +1,169 @@
+"""Stages that act: servers and sandbox at hand, many tasks in flight, each outcome written down when it is there.
+
+A stage that was killed skips the tasks that have an outcome; the others run again, their paid calls answered from the
+ledger. Outcomes are streamed: what is in memory is what is in flight.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from score_distill.agent import prompts, tools
+from score_distill.agent.chat import ChatFormat
+from score_distill.agent.codeact import StudentActor, TeacherActor
+from score_distill.agent.completer import EndpointRefused, EndpointUnavailable, OpenAIClient
+from score_distill.agent.environment import World
+from score_distill.agent.judge import Judge
+from score_distill.agent.ledger import Caller, Ledger, Role
+from score_distill.agent.seeds import seed_of
+from score_distill.agent.trajectory import Row, Task
+from score_distill.api import Sampling
+from score_distill.artifacts.store import Appender
+from score_distill.contract import BadInput, Infrastructure, Served
+from score_distill.sandbox.client import Sandbox
+from score_distill.stages.frame import Frame
+
+T = TypeVar("T")
+
+
+@dataclass
+class Floor:
+    """Where a stage acts: the sandbox, the two models as far as the step has them, and the ledger."""
+
+    frame: Frame
+    sandbox: Sandbox
+    ledger: Ledger
+    student: OpenAIClient | None
+    teacher: OpenAIClient | None
+    chat: ChatFormat | None
+
+    def caller(self, role: Role, task: str, purpose: str, revision: str) -> Caller:
+        client = self.student if role == "student" else self.teacher
+        if client is None:
+            raise RuntimeError(f"step {self.frame.config.step} has no {role}")
+        return Caller(client, self.ledger, role, revision, task, purpose)
+
+    async def world(self, task: Task) -> World:
+        spec = self.frame.config.spec
+        branch = await self.sandbox.open(seed=seed_of(spec.seed, "sandbox", task.id))
+        return World(task, tools.chosen(spec.tools), branch, {})
+
+    def student_actor(self, task: Task, sampling: Sampling, *, logprobs: bool = False) -> StudentActor:
+        if self.chat is None:
+            raise RuntimeError(f"step {self.frame.config.step} has no student")
+        spec = self.frame.config.spec
+        opening = opening_ids(self.chat, self.frame, task)
+        return StudentActor(
+            self.chat,
+            opening,
+            sampling,
+            spec.method.agent.step_tokens,
+            spec.student.serving.context_length,
+            logprobs=logprobs,
+        )
+
+    def teacher_actor(self, task: Task, sampling: Sampling) -> TeacherActor:
+        spec = self.frame.config.spec
+        agent = spec.method.agent
+        opening = prompts.opening(task, tools.chosen(spec.tools), style=spec.teacher.prompt, plan=agent.plan)
+        return TeacherActor(opening, sampling, agent.step_tokens)
+
+    def judge(self, task: Task, purpose: str) -> Judge | None:
+        """The teacher as a judge; None where the step has no teacher, or one that only acts."""
+        if self.teacher is None or self.frame.config.spec.teacher.prompt == "Bare":
+            return None
+        correction = self.frame.config.spec.method.correction
+        return Judge(
+            self.caller("teacher", task.id, purpose, self.teacher.served.model),
+            correction.judge_sampling,
+            correction.judge_tokens,
+            correction.retries,
+        )
+
+
+def opening_ids(chat: ChatFormat, frame: Frame, task: Task) -> tuple[int, ...]:
+    """The student's prompt for a task, in every stage the same."""
+    spec = frame.config.spec
+    chosen = tools.chosen(spec.tools)
+    return chat.opening(prompts.opening(task, chosen, style=spec.student.prompt, plan=spec.method.agent.plan))
+
+
+@asynccontextmanager
+async def floor(frame: Frame, finished: frozenset[str], *, durable: bool = True) -> AsyncIterator[Floor]:
+    """Open everything that the step's config names. ``finished`` are tasks whose ledger lines are only counted.
+
+    Without ``durable`` calls are counted and not written: for RL, which goes on from a checkpoint instead.
+    """
+    config = frame.config
+    if config.sandbox is None:
+        raise Infrastructure(f"step {config.step} needs a sandbox and was given none")
+    async with AsyncExitStack() as stack:
+        if durable:
+            past = frame.writer.read_journal("calls")
+            calls = stack.enter_context(frame.writer.journal("calls"))
+            ledger = Ledger(calls.append, past, finished)
+        else:
+            ledger = Ledger(lambda _: None)
+        sandbox = await Sandbox.connect(config.sandbox)
+        stack.push_async_callback(sandbox.close)
+        concurrency = config.spec.resources.rollout.concurrency
+        student = await _client(stack, config.student, concurrency)
+        teacher = await _client(stack, config.teacher, min(concurrency, config.spec.teacher.concurrency))
+        chat = ChatFormat(Path(config.student.model_dir)) if config.student and config.student.model_dir else None
+        yield Floor(frame, sandbox, ledger, student, teacher, chat)
+
+
+async def _client(stack: AsyncExitStack, served: Served | None, concurrency: int) -> OpenAIClient | None:
+    if served is None:
+        return None
+    wait = float(os.environ.get("SCORE_RETRY_SECONDS", "1"))
+    return await stack.enter_async_context(OpenAIClient(served, concurrency=concurrency, wait=wait))
+
+
+async def each(
+    tasks: Iterable[T],
+    work: Callable[[T], Awaitable[Row]],
+    *,
+    concurrency: int,
+    outcomes: Appender,
+    on_done: Callable[[Row], None],
+) -> None:
+    """Work on the tasks, ``concurrency`` at a time; each outcome is appended before it is told of."""
+    rows = iter(tasks)
+
+    async def worker() -> None:
+        for task in rows:
+            outcome = await work(task)
+            outcomes.append(outcome.model_dump(mode="json"))
+            on_done(outcome)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrency):
+                group.create_task(worker())
+    except* (EndpointRefused, EndpointUnavailable) as failed:
+        raise _ended(failed.exceptions[0]) from failed
+    except* Exception as failed:
+        raise _first(failed) from failed
+
+
+def _ended(error: BaseException) -> Exception:
+    error = _first(error)
+    return BadInput(str(error)) if isinstance(error, EndpointRefused) else Infrastructure(str(error))
+
+
+def _first(error: BaseException) -> Exception:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if not isinstance(error, Exception):
+        raise error
+    return error
+
+
+def without(rows: Iterator[dict[str, Any]], finished: frozenset[str]) -> Iterator[dict[str, Any]]:
+    """The rows whose task has no outcome yet."""
+    return (row for row in rows if row["id"] not in finished)

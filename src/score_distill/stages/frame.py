@@ -1,0 +1,118 @@
+"""What every stage has around it: its config, its inputs, its writer, its progress, and the commit at the end."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from score_distill.agent.prompts import PROMPT_VERSION
+from score_distill.artifacts.models import resolve_model
+from score_distill.artifacts.places import Places
+from score_distill.artifacts.steps import StepReader, StepWriter
+from score_distill.artifacts.store import Store
+from score_distill.contract import Progress, StageConfig, Summary
+
+PROGRESS_SECONDS = 0.5
+
+
+@dataclass
+class Frame:
+    """One attempt at one step."""
+
+    config: StageConfig
+    store: Store
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _reported: float = 0.0
+
+    @cached_property
+    def writer(self) -> StepWriter:
+        return StepWriter(self.store, self.config.run, self.config.step)
+
+    @property
+    def work(self) -> Path:
+        return Path(self.config.work)
+
+    @property
+    def places(self) -> Places:
+        base = Path(self.config.base)
+        claims = Path(os.environ.get("SCORE_CLAIMS", "/claims"))
+        return Places(base=base, cache=self.work.parent / "cache", claims=claims, environ=os.environ)
+
+    def input(self, step: str) -> StepReader:
+        return StepReader(self.store, self.config.run, step)
+
+    def model(self, step: str) -> Path:
+        """The folder of the student as ``step`` left it; "base" is the one in the manifest."""
+        if step == "base":
+            return resolve_model(self.config.spec.student.model, self.places)
+        return self.input(step).fetch_tree("model", self.work.parent / "cache")
+
+    def progress(self, done: int, total: int | None, unit: str, message: str = "", *, now: bool = False) -> None:
+        """Report how far the stage is; reports that come too fast are left out unless ``now``."""
+        clock = time.monotonic()
+        if not now and clock - self._reported < PROGRESS_SECONDS:
+            return
+        self._reported = clock
+        path = self.work / "progress.json"
+        part = path.with_suffix(".part")
+        part.write_text(Progress(done=done, total=total, unit=unit, message=message).model_dump_json())
+        part.replace(path)
+
+    def finish(
+        self,
+        counts: Mapping[str, int],
+        *,
+        usage: list[dict[str, Any]] | None = None,
+        problems: list[str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        extra: Mapping[str, JsonValue] | None = None,
+    ) -> Summary:
+        """Commit the step. A worker that came second finds the first one's result standing, and reports that."""
+        summary: dict[str, JsonValue] = {
+            "usage": json.loads(json.dumps(usage or [])),
+            "problems": list(problems or []),
+            "metrics": dict(metrics or {}),
+            **(extra or {}),
+        }
+        commit = self.writer.commit(
+            verb=self.config.verb,
+            inputs={step: self.input(step).manifest.digest for step in self.config.inputs},
+            config_digest=config_digest(self.config),
+            counts=counts,
+            summary=summary,
+            started=self.started,
+            finished=datetime.now(UTC),
+            attempt=self.config.attempt,
+            versions={"score-distill": version("score-distill"), "prompts": PROMPT_VERSION},
+        )
+        return Summary(
+            step=self.config.step,
+            succeeded=True,
+            counts=dict(commit.manifest.counts),
+            metrics=dict(metrics or {}),
+            message="; ".join(problems or []),
+        )
+
+
+def config_digest(config: StageConfig) -> str:
+    """What of the manifest a step's result depends on: all but where and how wide it runs."""
+    spec = config.spec.model_dump(mode="json", exclude={"resources", "budget", "artifacts"})
+    return hashlib.sha256(json.dumps([config.verb, config.step, spec], sort_keys=True).encode()).hexdigest()
+
+
+def first_of_each(rows: Iterator[dict[str, Any]], key: Callable[[dict[str, Any]], str]) -> Iterator[dict[str, Any]]:
+    """The first row of each key: workers that raced may have recorded the same work twice."""
+    seen: set[str] = set()
+    for row in rows:
+        if (one := key(row)) not in seen:
+            seen.add(one)
+            yield row

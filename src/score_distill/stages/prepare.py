@@ -1,0 +1,82 @@
+"""prepare: read the task files, drop what must not be trained on, and split what is left.
+
+Evaluation sets are read here only to keep their tasks out of training; their tasks go nowhere.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from score_distill.agent.formats import read_tasks
+from score_distill.agent.hygiene import Contamination, Doubles
+from score_distill.agent.seeds import share_of
+from score_distill.agent.splits import part_of
+from score_distill.agent.trajectory import Task
+from score_distill.api import TaskSet
+from score_distill.artifacts.data import open_data
+from score_distill.artifacts.store import Store
+from score_distill.contract import BadInput, StageConfig, Summary
+from score_distill.stages.frame import Frame
+
+FILES = {"cold_start": "cold_start.jsonl", "dev": "dev.jsonl", "sft": "mentor.jsonl", "rl": "mentor.jsonl"}
+
+
+def run(config: StageConfig, store: Store) -> Summary:
+    frame = Frame(config, store)
+    spec = config.spec
+    contamination, counts = Contamination(), Counter[str]()
+    for one in spec.tasks.eval:
+        counts[f"eval_{one.name}"] = contamination.add(one.name, tasks_of(frame, one))
+    doubles = Doubles()
+    parts: dict[str, Path] = {name: frame.work / name for name in {*FILES.values(), "dropped.jsonl"}}
+    files = {name: path.open("w", encoding="utf-8") for name, path in parts.items()}
+    try:
+        for task in tasks_of(frame, spec.tasks.train):
+            counts["read"] += 1
+            frame.progress(counts["read"], None, "tasks")
+            if match := contamination.match(task) or doubles.match(task):
+                counts["dropped"] += 1
+                row: dict[str, object] = {"id": task.id, "why": match.why, "against": match.against}
+                name = "dropped.jsonl"
+            else:
+                part = part_of(task.id, spec.method.split, spec.seed)
+                counts[part] += 1
+                row = task.model_dump(mode="json") | ({"split": part} if part in ("sft", "rl") else {})
+                name = FILES[part]
+            files[name].write(json.dumps(row) + "\n")
+    finally:
+        for file in files.values():
+            file.close()
+    counts["kept"] = counts["read"] - counts["dropped"]
+    _enough(counts)
+    for name, path in parts.items():
+        frame.writer.add_file(name, path, rows=_lines(path))
+        path.unlink()
+    frame.progress(counts["read"], counts["read"], "tasks", now=True)
+    return frame.finish(dict(counts))
+
+
+def tasks_of(frame: Frame, tasks: TaskSet) -> Iterator[Task]:
+    """The tasks of a set; with a limit, those whose ids come first by hash."""
+    everything = read_tasks(open_data(tasks.uri, frame.places), tasks.format, tasks.uri)
+    if tasks.limit is None:
+        return everything
+    chosen = sorted((share_of(frame.config.spec.seed, "limit", task.id), task.id) for task in everything)
+    ids = {name for _, name in chosen[: tasks.limit]}
+    again = read_tasks(open_data(tasks.uri, frame.places), tasks.format, tasks.uri)
+    return (task for task in again if task.id in ids)
+
+
+def _enough(counts: Counter[str]) -> None:
+    empty = [part for part in ("cold_start", "sft", "rl") if not counts[part]]
+    if empty:
+        raise BadInput(
+            f"spec.tasks.train: of {counts['read']} tasks {counts['kept']} are left after decontamination, and none "
+            f"fell into {', '.join(empty)}; give more tasks or other shares in spec.method.split"
+        )
+
+
+def _lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)

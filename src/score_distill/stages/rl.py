@@ -1,0 +1,229 @@
+"""rl: short-horizon reinforcement from the verified prefix, watched by whole dev tasks.
+
+Rank 0 rolls out in its event loop while a thread of its own trains; the other ranks follow. Batch b may start
+``maxStaleness`` updates early and never earlier, so no sample is staler than that. After each update the weights are
+pushed to the serving vLLM and verified. The best student by the dev split is what the step leaves.
+"""
+
+import asyncio
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from score_distill.agent import serving
+from score_distill.agent.codeact import Stand, act
+from score_distill.agent.environment import Scope
+from score_distill.agent.items import Item, items
+from score_distill.agent.judge import judged
+from score_distill.agent.seeds import share_of
+from score_distill.agent.trajectory import Mentored, Task
+from score_distill.api import Sampling
+from score_distill.artifacts.store import Store
+from score_distill.contract import BadInput, ModelFailure, StageConfig, Summary
+from score_distill.stages.acting import Floor, floor
+from score_distill.stages.frame import Frame
+from score_distill.stages.learner import Learner, follow
+from score_distill.stages.rollouts import Group, roll_out
+from score_distill.stages.schedule import Pool, groups_of
+from score_distill.stages.training import Curve, on_trainer
+
+T = TypeVar("T")
+
+
+def run(config: StageConfig, store: Store) -> Summary:
+    return on_trainer(Frame(config, store), _run)
+
+
+def _run(frame: Frame, lead: bool) -> Summary:
+    if not lead:
+        follow(frame)
+        return Summary(step=frame.config.step, succeeded=True)
+    with ThreadPoolExecutor(1, "trainer") as thread:
+        return asyncio.run(Reinforcement(frame, thread).run())
+
+
+class Reinforcement:
+    """One RL step under way on rank 0."""
+
+    def __init__(self, frame: Frame, thread: ThreadPoolExecutor) -> None:
+        self.frame = frame
+        self.spec = frame.config.spec
+        self.rl = frame.config.spec.method.rl
+        self._thread = thread
+        self.best = frame.work / "best"
+        self.looks: list[dict[str, int]] = []
+        self.lost: Counter[str] = Counter()
+
+    async def run(self) -> Summary:
+        served = self.frame.config.student
+        if served is None:
+            raise BadInput("rl needs the student served")
+        prefixed, full = self.pools()
+        self.learner = await self.trainer(lambda: Learner(self.frame))
+        if self.learner.extra:
+            self.looks, self.lost = self.learner.extra["looks"], Counter(self.learner.extra["lost"])
+        self.curve = Curve(self.frame, "updates")
+        async with floor(self.frame, frozenset(), durable=False) as here:
+            await self.publish()
+            if not self.looks:
+                await self.look(here, 0)
+            await self.updates(here, prefixed, full)
+            usage = here.ledger.account.rows()
+        await self.trainer(self.learner.stop)
+        return self.finish(usage)
+
+    async def updates(self, here: Floor, prefixed: Pool, full: Pool) -> None:
+        """Keep at most ``maxStaleness`` batches in flight ahead of the one that is trained on."""
+        ahead: dict[int, asyncio.Task[list[Group]]] = {}
+        self.first = self.learner.done
+        try:
+            for update in range(self.first, self.rl.updates):
+                for batch in range(update, min(update + self.rl.max_staleness + 1, self.rl.updates)):
+                    if batch not in ahead:
+                        drawn = groups_of(
+                            prefixed,
+                            full,
+                            update=batch,
+                            groups=self.rl.groups_per_update,
+                            full_share=self.rl.full_horizon,
+                            seed=self.spec.seed,
+                        )
+                        ahead[batch] = asyncio.create_task(self.batch(here, drawn, batch))
+                groups = await ahead.pop(update)
+                await self.learn(update, groups)
+                await self.publish()
+                if self.learner.done % self.rl.dev_every == 0 or self.learner.done == self.rl.updates:
+                    await self.look(here, self.learner.done)
+                    if self.exhausted():
+                        break
+                if self.learner.done % self.rl.checkpoint_every == 0:
+                    await self.checkpoint()
+        finally:
+            for task in ahead.values():
+                task.cancel()
+            await asyncio.gather(*ahead.values(), return_exceptions=True)
+
+    async def batch(self, here: Floor, drawn: Sequence[Item], update: int) -> list[Group]:
+        return list(await asyncio.gather(*(roll_out(here, item, update, self.learner.longest) for item in drawn)))
+
+    async def learn(self, update: int, groups: list[Group]) -> None:
+        """One optimizer update, and its line in the curve."""
+        for group in groups:
+            self.lost += group.lost
+        staleness = update - max(self.first, update - self.rl.max_staleness)
+        told = await self.trainer(lambda: self.learner.update(groups))
+        rollouts = [one for group in groups for one in group.rollouts]
+        count = max(1, len(rollouts))
+        keyed = [one for group in groups if not group.item.full_horizon for one in group.rollouts]
+        line = {
+            "reward": sum(one.reward for one in rollouts) / count,
+            "final_rate": sum(one.judged.correct is True for one in rollouts) / count,
+            "key_rate": sum(one.judged.key == "chosen" for one in keyed) / max(1, len(keyed)),
+            "staleness": staleness,
+            "groups": len(groups),
+            "rollouts": len(rollouts),
+            **told,
+        }
+        message = f"reward {line['reward']:.3f}, dev {self.looks[-1]['correct'] if self.looks else 0}"
+        self.curve.add(update, self.rl.updates, "update", line, message)
+
+    async def publish(self) -> None:
+        """Write the weights, push them to the server, and have it prove that it uses them."""
+        served = self.frame.config.student
+        if served is None:
+            raise BadInput("rl needs the student served")
+        folder = self.frame.work / "pushed" / f"{self.learner.done:06d}"
+        if not folder.exists():
+            await self.trainer(lambda: self.learner.export(folder))
+        await serving.push(served, folder, dtype=self.spec.student.serving.dtype)
+        for old in folder.parent.iterdir():
+            if old != folder:
+                shutil.rmtree(old)
+
+    async def look(self, here: Floor, update: int) -> None:
+        """Score whole dev tasks, and keep these weights when they are the best so far."""
+        tasks = self.dev_tasks()
+        if not tasks:
+            return
+        correct = sum(await asyncio.gather(*(self.solves(here, task) for task in tasks)))
+        better = all(correct > look["correct"] for look in self.looks)
+        self.looks.append({"update": update, "correct": correct, "n": len(tasks)})
+        (self.frame.work / "dev.jsonl").write_text("".join(json.dumps(look) + "\n" for look in self.looks))
+        if better:
+            fresh = self.best.with_name("best.part")
+            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.copytree(self.frame.work / "pushed" / f"{update:06d}", fresh)
+            shutil.rmtree(self.best, ignore_errors=True)
+            fresh.rename(self.best)
+        await self.checkpoint()
+
+    async def solves(self, here: Floor, task: Task) -> bool:
+        async with Scope() as scope:
+            stand, _ = await act(
+                Stand((), (scope.hold(await here.world(task)),)),
+                here.student_actor(task, Sampling(temperature=0)),
+                here.caller("student", task.id, "dev", ""),
+                max_steps=self.spec.method.agent.max_steps,
+                seed=0,
+                scope=scope,
+            )
+        answer = stand.steps[-1].answer if stand.steps else None
+        verdict = await judged(self.spec.tasks.train.metric, task, answer, here.judge(task, "verify"))
+        return verdict.correct is True
+
+    def exhausted(self) -> bool:
+        """No look among the last ``patience`` ones was better than the best before them."""
+        scores = [look["correct"] for look in self.looks]
+        return len(scores) > self.rl.patience and max(scores[-self.rl.patience :]) <= max(scores[: -self.rl.patience])
+
+    async def checkpoint(self) -> None:
+        extra = {"looks": self.looks, "lost": dict(self.lost)}
+        await self.trainer(lambda: self.learner.save(extra))
+
+    def finish(self, usage: list[dict[str, Any]]) -> Summary:
+        model = self.best if self.looks else self.frame.work / "pushed" / f"{self.learner.done:06d}"
+        self.frame.writer.add_tree("model", model)
+        self.frame.writer.add_file("curve.jsonl", self.curve.path)
+        if self.looks:
+            self.frame.writer.add_file("dev.jsonl", self.frame.work / "dev.jsonl")
+        counts = {"updates": self.learner.done, **{f"lost_{name}": count for name, count in self.lost.items()}}
+        metrics, problems = {}, []
+        if self.looks:
+            best = max(self.looks, key=lambda look: look["correct"])
+            metrics = {"dev_best": best["correct"] / best["n"], "dev_start": self.looks[0]["correct"] / best["n"]}
+            counts["best_update"] = best["update"]
+            if best["update"] == 0:
+                problems.append(
+                    "no update beat the SFT student on the dev split: the step leaves that student unchanged"
+                )
+        else:
+            problems.append("no dev split: the last weights are kept, unchosen")
+        return self.frame.finish(counts, usage=usage, metrics=metrics, problems=problems)
+
+    def pools(self) -> tuple[Pool, Pool]:
+        """The items with a verified prefix, and those that start at their task."""
+
+        def of_kind(full: bool) -> Iterator[Item]:
+            for row in self.frame.input("mentor").open_rows("mentored.jsonl"):
+                mentored = Mentored.model_validate(row)
+                if mentored.split == "rl":
+                    found = items(mentored, self.rl.corrections, self.spec.seed)
+                    yield from (item for item in found if item.full_horizon is full)
+
+        prefixed = Pool(self.frame.work / "prefixed.jsonl", of_kind(False))
+        full = Pool(self.frame.work / "full.jsonl", of_kind(True))
+        if not len(prefixed) and not len(full):
+            raise ModelFailure("mentoring left no task to reinforce: all RL tasks were set aside or solved alone")
+        return prefixed, full
+
+    def dev_tasks(self) -> list[Task]:
+        rows = self.frame.input("prepare").open_rows("dev.jsonl")
+        tasks = sorted(map(Task.model_validate, rows), key=lambda task: share_of(self.spec.seed, "dev", task.id))
+        return tasks[: self.rl.dev_tasks]
+
+    async def trainer(self, work: Callable[[], T]) -> T:
+        """Run on the thread that owns the trainer's device."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)

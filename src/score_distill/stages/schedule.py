@@ -1,0 +1,47 @@
+"""Which items each RL update uses: a function of the seed and the update's number, so a restart finds them again."""
+
+import json
+import random
+from array import array
+from collections.abc import Iterable
+from pathlib import Path
+
+from score_distill.agent.items import Item
+from score_distill.agent.seeds import seed_of
+
+
+class Pool:
+    """Items in a file, drawn in a seeded order, every one once before any one twice; only offsets are in memory."""
+
+    def __init__(self, path: Path, items: Iterable[Item]) -> None:
+        self._path, self._offsets = path, array("q")
+        with path.open("wb") as file:
+            for item in items:
+                self._offsets.append(file.tell())
+                file.write(item.model_dump_json().encode() + b"\n")
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def draw(self, seed: int, start: int, count: int) -> list[Item]:
+        """Draws number ``start`` to ``start + count`` of the endless seeded sequence."""
+        return [self._item(self._order(seed, n // len(self))[n % len(self)]) for n in range(start, start + count)]
+
+    def _order(self, seed: int, epoch: int) -> list[int]:
+        order = list(range(len(self)))
+        random.Random(seed_of(seed, "order", self._path.name, epoch)).shuffle(order)
+        return order
+
+    def _item(self, index: int) -> Item:
+        with self._path.open("rb") as file:
+            file.seek(self._offsets[index])
+            return Item.model_validate(json.loads(file.readline()))
+
+
+def groups_of(prefixed: Pool, full: Pool, *, update: int, groups: int, full_share: float, seed: int) -> list[Item]:
+    """The items of one update: a share from the start of their task, the others from a verified prefix."""
+    whole = round(groups * full_share) if len(prefixed) else groups
+    if not len(full):
+        whole = 0
+    rest = groups - whole
+    return full.draw(seed, update * whole, whole) + prefixed.draw(seed, update * rest, rest)

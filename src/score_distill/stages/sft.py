@@ -1,0 +1,105 @@
+"""sft: fine-tune the student on trajectories; the verb of two steps.
+
+warmup: the base student on the teacher's demonstrations. sft: the warmed-up student on the corrected trajectories of
+the SFT half, a share of those it solved alone, and the demonstrations again when the manifest says so. Runs on every
+rank of the trainer; rank 0 reads and writes artifacts.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from score_distill.agent.chat import ChatFormat, trained
+from score_distill.agent.seeds import share_of
+from score_distill.agent.trajectory import Mentored, Task, Trajectory
+from score_distill.api import Sft, Training
+from score_distill.artifacts.store import Store
+from score_distill.contract import StageConfig, Summary
+from score_distill.stages.acting import opening_ids
+from score_distill.stages.frame import Frame
+from score_distill.stages.training import Curve, on_trainer, train_config
+
+
+def run(config: StageConfig, store: Store) -> Summary:
+    return on_trainer(Frame(config, store), _run)
+
+
+def _run(frame: Frame, lead: bool) -> Summary:
+    import torch.distributed as dist
+
+    from score_distill.train import launch
+    from score_distill.train.export import export
+    from score_distill.train.sft import train_sft
+
+    step = frame.config.step
+    me = launch.join(os.environ)
+    source = frame.model("base" if step == "warmup" else "warmup")
+    rows = frame.work / "rows.jsonl"
+    if lead:
+        write_rows(frame, ChatFormat(source), rows)
+    dist.barrier()
+    settings = train_config(frame.config.spec, training(frame))
+    curve = Curve(frame, "steps") if lead else None
+    engine, summary = train_sft(
+        source, rows, settings, frame.work / "checkpoints", me, lambda *told: curve.step(*told) if curve else None
+    )
+    exported = frame.work / "model"
+    export(engine, exported)
+    if not lead or curve is None:
+        return Summary(step=step, succeeded=True)
+    frame.writer.add_tree("model", exported)
+    frame.writer.add_file("curve.jsonl", curve.path)
+    frame.writer.add_file("rows.jsonl", rows)
+    counts = {
+        "rows": summary.rows,
+        "dropped_long": summary.too_long,
+        "dropped_empty": summary.nothing_to_learn,
+        "tokens": summary.tokens,
+        "steps": summary.steps,
+    }
+    metrics = {name: value for name, value in asdict(summary).items() if isinstance(value, float)}
+    problems = [f"{summary.too_long} rows longer than packTokens dropped"] if summary.too_long else []
+    return frame.finish(counts, metrics=metrics, problems=problems)
+
+
+def training(frame: Frame) -> Training:
+    method = frame.config.spec.method
+    return method.warmup if frame.config.step == "warmup" else method.sft
+
+
+def write_rows(frame: Frame, chat: ChatFormat, path: Path) -> int:
+    """The token rows of the step, in the order of its inputs; returns how many."""
+    part = path.with_suffix(".part")
+    count = 0
+    with part.open("w", encoding="utf-8") as file:
+        for count, (name, task, trajectory) in enumerate(sources(frame), 1):  # noqa: B007
+            encoded = trained(chat, opening_ids(chat, frame, task), trajectory.steps)
+            file.write(json.dumps({"row": name, "ids": encoded.ids, "mask": encoded.mask}) + "\n")
+    part.replace(path)
+    return count
+
+
+def sources(frame: Frame) -> Iterator[tuple[str, Task, Trajectory]]:
+    """Name, task and trajectory of every row of the step."""
+    spec = frame.config.spec
+    if frame.config.step == "warmup" or spec.method.sft.replay_demonstrations:
+        for row in frame.input("demonstrate").open_rows("demonstrations.jsonl"):
+            yield f"demonstrate/{row['task']['id']}", *_read(row)
+    if frame.config.step != "warmup":
+        for row in frame.input("mentor").open_rows("mentored.jsonl"):
+            mentored = Mentored.model_validate(row)
+            if mentored.split == "sft" and _wanted(mentored, spec.method.sft, spec.seed):
+                yield f"mentor/{mentored.task.id}", mentored.task, mentored.trajectory
+
+
+def _wanted(mentored: Mentored, settings: Sft, seed: int) -> bool:
+    if mentored.outcome == "solved":
+        return share_of(seed, "solved", mentored.task.id) < settings.keep_solved
+    return mentored.outcome == "corrected"
+
+
+def _read(row: dict[str, Any]) -> tuple[Task, Trajectory]:
+    return Task.model_validate(row["task"]), Trajectory.model_validate(row["trajectory"])

@@ -1,0 +1,93 @@
+"""Stages that train: the manifest's words as the engine's, the curve on disk, and the engine's faults as ours."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from score_distill.api import Rl, Spec, Training
+from score_distill.contract import BadInput, ModelFailure, Summary
+from score_distill.stages.frame import Frame
+
+if TYPE_CHECKING:
+    from score_distill.train.config import TrainConfig
+    from score_distill.train.engine import Outcome
+
+
+def on_trainer(frame: Frame, run: Callable[[Frame, bool], Summary]) -> Summary:
+    """Run on this rank of the trainer; what the engine raises becomes an end that the runner understands."""
+    import os
+
+    from score_distill.train import errors, launch
+
+    try:
+        return run(frame, launch.process(os.environ).leads)
+    except (errors.DivergedError, errors.DeviceMemoryError) as error:
+        raise ModelFailure(str(error)) from error
+    except errors.TrainError as error:
+        raise BadInput(str(error)) from error
+    finally:
+        launch.leave()
+
+
+def train_config(spec: Spec, training: Training | Rl) -> "TrainConfig":
+    """The engine's settings for one training step."""
+    from score_distill.train.config import LoraConfig, TrainConfig
+
+    trainer = spec.resources.trainer
+    common: dict[str, Any] = {
+        "learning_rate": training.learning_rate,
+        "weight_decay": training.weight_decay,
+        "grad_clip": training.clip_norm,
+        "zero_stage": trainer.zero_stage,
+        "lora": LoraConfig(rank=trainer.lora.rank, alpha=trainer.lora.alpha) if trainer.lora else None,
+        "dtype": trainer.dtype,
+        "pack_tokens": training.pack_tokens,
+        "seed": spec.seed,
+        "checkpoint_every": training.checkpoint_every,
+    }
+    if isinstance(training, Rl):
+        return TrainConfig(**common, schedule="constant")
+    return TrainConfig(
+        **common,
+        schedule=training.schedule,
+        warmup=training.warmup,
+        tokens_per_step=training.batch_tokens,
+        epochs=training.epochs,
+    )
+
+
+class Curve:
+    """``curve.jsonl``: one line an optimizer step. After a restart, lines of steps that are run again are replaced."""
+
+    def __init__(self, frame: Frame, unit: str) -> None:
+        self.path: Path = frame.work / "curve.jsonl"
+        self._frame, self._unit, self._at = frame, unit, time.monotonic()
+        self._trimmed = False
+
+    def add(self, number: int, total: int, key: str, line: dict[str, Any], message: str) -> None:
+        now = time.monotonic()
+        line = {key: number, **line, "seconds": round(now - self._at, 3)}
+        self._at = now
+        if not self._trimmed:
+            self._trim(key, number)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self._frame.progress(number + 1, total, self._unit, message, now=number + 1 == total)
+
+    def _trim(self, key: str, number: int) -> None:
+        before = self.path.read_text("utf-8").splitlines(keepends=True) if self.path.exists() else []
+        self.path.write_text("".join(line for line in before if json.loads(line)[key] < number), "utf-8")
+        self._trimmed = True
+
+    def step(self, outcome: "Outcome", steps: int) -> None:
+        """One line of supervised training."""
+        loss = outcome.loss
+        line = {
+            "loss": loss,
+            "learning_rate": outcome.learning_rate,
+            "grad_norm": outcome.gradient_norm,
+            "tokens": int(outcome.sums["sft_tokens"]),
+        }
+        self.add(outcome.step, steps, "step", line, f"loss {loss:.4f}")
