@@ -1,0 +1,187 @@
+"""The client of the code sandbox: open a session, run code from any state of it, answer the tools it calls.
+
+    async with start(Limits()) as sandbox:
+        branch = await sandbox.open(seed=1)
+        first = await branch.run("x = 20")
+        second = await first.branch.run("print(x + 1)")
+        other = await first.branch.run("x += 1; final_answer_print(x)")   # from the same state again
+
+A `Branch` is a frozen interpreter state; running from it gives a new one and leaves it as it was. Works from any one
+event loop. A lost daemon raises `SandboxLost` in every call under way: connect again and start the session anew.
+"""
+
+import asyncio
+import itertools
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from score_distill.sandbox.wire import Unpacker, WireError, pack
+
+ToolCall = Callable[[list[Any], dict[str, Any]], Awaitable[Any]]
+
+_MESSAGE_BYTES = 1 << 30
+
+
+class SandboxError(Exception):
+    """The sandbox could not run the step; nothing is known about the code. Start the session anew and retry."""
+
+
+class SandboxLost(SandboxError):
+    """The daemon is gone, and every session with it; connect again and retry."""
+
+
+class SandboxBusy(SandboxError):
+    """The daemon's queue or its store of states is full; retry later."""
+
+
+class ToolError(Exception):
+    """Raised by a `ToolCall` to refuse a call; model code sees it as ``ToolError`` with the message."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step came to.
+
+    ``output`` is what the model sees: what was printed, then the last line of the error; never empty. ``error`` is the
+    error's class name, ``answer`` what was given to ``final_answer_print``. ``branch`` is the state after the step; a
+    step that hit a limit or lost its process is undone, and then it is the very branch that was run from.
+    """
+
+    output: str
+    answer: str | None
+    error: str | None
+    state_hash: str
+    branch: "Branch"
+
+
+class Sandbox:
+    """One connection to a daemon; closing it ends every session that was opened over it."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._tools: dict[int, Mapping[str, ToolCall]] = {}
+        self._calls: set[asyncio.Task[None]] = set()
+        self._lost: SandboxError | None = None
+
+    @classmethod
+    async def connect(cls, socket_path: str | os.PathLike[str]) -> Self:
+        sandbox = cls()
+        loop = asyncio.get_running_loop()
+        try:
+            sandbox._transport, _ = await loop.create_unix_connection(lambda: _Wire(sandbox), os.fspath(socket_path))
+        except OSError as error:
+            raise SandboxLost(f"no sandbox daemon at {os.fspath(socket_path)}: {error.strerror}; retry") from error
+        return sandbox
+
+    async def open(self, *, tools: Mapping[str, ToolCall] | None = None, seed: int = 0) -> "Branch":
+        """A fresh session; its random state starts from ``seed``, its steps call ``tools`` unless told otherwise."""
+        reply = await self._request({"op": "open", "seed": seed})
+        return Branch(self, reply["branch"], tools or {})
+
+    async def close(self) -> None:
+        self._transport.close()
+        self._disconnected(SandboxLost("the connection was closed"))
+
+    async def _run(self, branch: "Branch", code: str, tools: Mapping[str, ToolCall]) -> StepResult:
+        request = {"op": "run", "branch": branch._number, "code": code, "tools": list(tools)}
+        reply = await self._request(request, tools)
+        same = reply["branch"] == branch._number
+        after = branch if same else Branch(self, reply["branch"], tools)
+        return StepResult(reply["output"], reply["answer"], reply["error"], reply["state_hash"], after)
+
+    async def _request(self, message: dict[str, Any], tools: Mapping[str, ToolCall] | None = None) -> dict[str, Any]:
+        if self._lost:
+            raise self._lost
+        number = next(self._numbers)
+        reply = self._replies[number] = asyncio.get_running_loop().create_future()
+        self._tools[number] = tools or {}
+        self._transport.write(pack({**message, "id": number}))
+        try:
+            return await reply
+        except asyncio.CancelledError:
+            self._transport.write(pack({"op": "cancel", "id": number}))
+            raise
+        finally:
+            del self._replies[number], self._tools[number]
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        if not self._lost:
+            self._transport.write(pack(message))
+
+    def _received(self, message: dict[str, Any]) -> None:
+        if "call" in message:
+            task = asyncio.ensure_future(self._answer(message))
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
+        elif (reply := self._replies.get(message["id"])) and not reply.done():
+            if error := _error(message):
+                reply.set_exception(error)
+            else:
+                reply.set_result(message)
+
+    async def _answer(self, message: dict[str, Any]) -> None:
+        """Call the tool that a step asks for; an error that is no `ToolError` is the caller's, and ends the step."""
+        run, call = message["id"], message["call"]
+        try:
+            tool = self._tools[run][message["name"]]
+            self._tell({"op": "reply", "call": call, "value": await tool(message["args"], message["kwargs"])})
+        except ToolError as error:
+            self._tell({"op": "reply", "call": call, "error": str(error)})
+        except Exception as error:
+            self._tell({"op": "cancel", "id": run})
+            if (reply := self._replies.get(run)) and not reply.done():
+                reply.set_exception(error)
+
+    def _disconnected(self, error: SandboxError) -> None:
+        self._lost = self._lost or error
+        for reply in self._replies.values():
+            if not reply.done():
+                reply.set_exception(error)
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """A frozen interpreter state, held by the daemon until it is closed or the connection ends."""
+
+    _sandbox: Sandbox = field(repr=False)
+    _number: int
+    _tools: Mapping[str, ToolCall] = field(repr=False)
+
+    async def run(self, code: str, tools: Mapping[str, ToolCall] | None = None) -> StepResult:
+        """Execute ``code`` from this state, which does not change.
+
+        ``tools`` are what the code may call by name, those of this branch when not given. A step that ran out of time,
+        memory or output, or whose process ended, is undone: ``result.branch`` is this branch. The value of a last
+        expression is not printed.
+        """
+        return await self._sandbox._run(self, code, self._tools if tools is None else tools)
+
+    async def close(self) -> None:
+        """Drop the state; those that came of it stay."""
+        self._sandbox._tell({"op": "close", "branch": self._number})
+
+
+class _Wire(asyncio.Protocol):
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self._unpacker = Unpacker(_MESSAGE_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._unpacker.feed(data):
+            if fatal := message.get("fatal"):
+                raise WireError(fatal)
+            self._sandbox._received(message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._sandbox._disconnected(SandboxLost("the sandbox daemon is gone; connect again and retry"))
+
+
+def _error(message: dict[str, Any]) -> SandboxError | None:
+    if "lost" in message:
+        return SandboxError(message["lost"])
+    if "busy" in message:
+        return SandboxBusy(message["busy"])
+    return None

@@ -1,0 +1,58 @@
+"""How much of everything model-written code may use.
+
+One frozen value travels from the manifest to the daemon and from there to the kernel. Each bound is per step unless
+its comment says otherwise. What happens at a bound is decided in `outcome`; how it is enforced, in `confine`.
+"""
+
+from dataclasses import dataclass, fields
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    wall_seconds: float = 10.0  # waiting for a tool does not count
+    cpu_seconds: int = 10
+    session_cpu_seconds: float = 300.0  # along the steps of one branch
+    tool_seconds: float = 60.0  # one call of a tool
+    tool_calls: int = 64
+    memory_bytes: int = 256 * MIB  # of one branch, beyond what the zygote holds
+    code_bytes: int = MIB
+    message_bytes: int = 4 * MIB  # a tool's arguments or its reply
+    output_bytes: int = MIB  # printing more than this ends the step
+    observation_chars: int = 4096  # what the model sees of it; the middle is cut
+    file_bytes: int = 4 * MIB  # one file of the scratch folder
+    files: int = 64  # created or opened for writing, folders included
+    scratch_bytes: int = 16 * MIB  # the scratch folder of one branch, checked after each step
+    running: int = 64  # steps at once, of the whole daemon
+    waiting: int = 4096  # steps in the queue, of the whole daemon
+    states: int = 20_000  # frozen states, of the whole daemon
+    idle_seconds: float = 3600.0  # a state nobody ran from for this long is dropped
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            low, high = _BOUNDS[field.name]
+            if not low <= value <= high:
+                raise ValueError(f"limits: {field.name} is {value}, must be from {low} to {high}")
+
+
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "wall_seconds": (0.05, 3600),
+    "cpu_seconds": (1, 3600),
+    "session_cpu_seconds": (1, 86_400),
+    "tool_seconds": (0.05, 3600),
+    "tool_calls": (0, 100_000),
+    "memory_bytes": (16 * MIB, 1 << 40),
+    "code_bytes": (1, 16 * MIB),
+    "message_bytes": (1024, 64 * MIB),
+    "output_bytes": (1024, 64 * MIB),
+    "observation_chars": (128, 10 * MIB),
+    "file_bytes": (4096, 1 << 40),
+    "files": (0, 100_000),
+    "scratch_bytes": (0, 1 << 40),
+    "running": (1, 4096),
+    "waiting": (1, 1_000_000),
+    "states": (1, 1_000_000),
+    "idle_seconds": (1, 86_400),
+}

@@ -1,0 +1,61 @@
+"""A daemon of one's own: started as a child process, gone with everything it started when the block ends."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from pathlib import Path
+
+from score_distill.sandbox.client import Sandbox, SandboxLost
+from score_distill.sandbox.limits import Limits
+
+_START_SECONDS = 120.0
+_POLL_SECONDS = 0.01
+_END_SECONDS = 10.0
+
+
+@contextlib.asynccontextmanager
+async def start(limits: Limits | None = None, libraries: tuple[str, ...] = ()) -> AsyncIterator[Sandbox]:
+    """A sandbox with its own daemon. ``libraries`` are imported beforehand and are all that code can import."""
+    with tempfile.TemporaryDirectory(prefix="sandbox-") as folder:
+        path = Path(folder) / "sandbox.sock"
+        arguments = json.dumps({"limits": asdict(limits or Limits()), "libraries": libraries, "socket": str(path)})
+        read, write = os.pipe()
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "score_distill.sandbox.supervisor", arguments], stdin=read, pass_fds=[]
+        )
+        os.close(read)
+        try:
+            await _ready(path, daemon)
+            sandbox = await Sandbox.connect(path)
+            try:
+                yield sandbox
+            finally:
+                await sandbox.close()
+        finally:
+            os.close(write)
+            await _ended(daemon)
+
+
+async def _ready(path: Path, daemon: subprocess.Popen[bytes]) -> None:
+    async with asyncio.timeout(_START_SECONDS):
+        while not path.exists():
+            if daemon.poll() is not None:
+                raise SandboxLost(f"the sandbox daemon did not start: it ended with status {daemon.returncode}")
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _ended(daemon: subprocess.Popen[bytes]) -> None:
+    try:
+        async with asyncio.timeout(_END_SECONDS):
+            while daemon.poll() is None:
+                await asyncio.sleep(_POLL_SECONDS)
+    except TimeoutError:
+        daemon.send_signal(signal.SIGKILL)
+        daemon.wait()

@@ -1,0 +1,75 @@
+"""What a step came to, and the text the model reads of it.
+
+Pure: takes the bytes a step printed and how its process ended, gives the observation. A step that hits a limit or
+loses its process is undone: its error says so, and the state after it is the state before it.
+"""
+
+import signal
+from dataclasses import dataclass
+
+from score_distill.sandbox.limits import MIB, Limits
+
+NOTHING = "None"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a step did not end well: the class name and the last line of the error as the model reads it."""
+
+    name: str
+    line: str
+
+
+def observation(printed: bytes, failure: Failure | None, limit: int) -> str:
+    """What the model sees: what was printed, then the error's last line; at most ``limit`` characters, never empty."""
+    error = shorten(failure.line, limit // 2) if failure else ""
+    text = printed.decode("utf-8", "replace").rstrip("\n")
+    text = shorten(text, limit - len(error) - 1 if error else limit)
+    return "\n".join(part for part in (text, error) if part) or NOTHING
+
+
+def shorten(text: str, limit: int) -> str:
+    """Cut the middle out of ``text`` so that it and the mark in its place have at most ``limit`` characters."""
+    if len(text) <= limit:
+        return text
+    room = limit - len(_mark(len(text)))
+    head, tail = room - room // 2, room // 2
+    return text[:head] + _mark(len(text) - head - tail) + text[len(text) - tail :]
+
+
+def _mark(count: int) -> str:
+    return f"\n... [{count} characters cut] ...\n"
+
+
+def clean(text: str) -> str:
+    """``text`` without the lone surrogates that JSON can carry and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def timed_out(limits: Limits) -> Failure:
+    return Failure("TimeoutError", f"TimeoutError: the step ran longer than {limits.wall_seconds:g} s")
+
+
+def out_of_cpu(limits: Limits) -> Failure:
+    return Failure("TimeoutError", f"TimeoutError: the step used more than {limits.cpu_seconds} s of CPU time")
+
+
+def out_of_memory(limits: Limits) -> Failure:
+    mib = limits.memory_bytes // MIB
+    return Failure("MemoryError", f"MemoryError: the session needed more than {mib} MiB of memory")
+
+
+def printed_too_much(limits: Limits) -> Failure:
+    line = f"OutputLimitError: the step printed more than {limits.output_bytes} bytes"
+    return Failure("OutputLimitError", line)
+
+
+def died(status: int, limits: Limits) -> Failure:
+    """The failure that a process's wait status means, when nobody here ended it."""
+    number = -status if status < 0 else 0
+    if number == signal.SIGXCPU:
+        return out_of_cpu(limits)
+    if number == signal.SIGKILL:
+        return Failure("MemoryError", "MemoryError: the machine ran out of memory during the step")
+    how = signal.Signals(number).name if number else f"exit status {status}"
+    return Failure("ProcessDiedError", f"ProcessDiedError: the step ended its own interpreter ({how})")

@@ -1,0 +1,206 @@
+"""Inside a session: a frozen interpreter state that forks on request, and the step its child then executes.
+
+Runs in every session process, so nothing here can be trusted once model code has run: the daemon learns who speaks
+from the kernel, and what is said is bytes to validate. The loop is flat, so many steps are not many frames: wait for a
+fork, be the child, execute, report, wait again. The fork is a plain clone that makes the child a child of the daemon
+and runs no at-fork hook, because one of those (of ``random``) changes the state.
+"""
+
+import array
+import builtins
+import ctypes
+import io
+import json
+import os
+import platform
+import random
+import signal
+import socket
+import struct
+import sys
+import traceback
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from score_distill.sandbox.state import digest
+
+CONTROL, STDOUT = 3, 1
+CLONE_PARENT = 0x8000
+FORK_FLAGS = CLONE_PARENT | signal.SIGCHLD
+PR_SET_PDEATHSIG = 1
+
+_HEADER = struct.Struct(">I")
+_CLONE = {"x86_64": 56, "aarch64": 220}[platform.machine()]
+_LIBC = ctypes.PyDLL(None, use_errno=True)
+
+
+class OutputLimitError(Exception):
+    """The step printed more than it may."""
+
+
+class ToolError(Exception):
+    """A tool refused the call."""
+
+
+class Session:
+    """One interpreter state; every forked child carries its own copy of this object on."""
+
+    def __init__(self, daemon: int, message_bytes: int) -> None:
+        self._daemon = daemon
+        self._message_bytes = message_bytes
+        self._tools: list[str] = []
+        main = types.ModuleType("__main__")
+        sys.modules["__main__"] = main
+        self._namespace = main.__dict__
+        builtins.final_answer_print = self._answer  # type: ignore[attr-defined]
+
+    def live(self) -> NoReturn:
+        """Be a frozen state until asked to fork; the child executes a step and is then a state itself."""
+        while True:
+            _wait_for_fork()
+            _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != self._daemon:
+                os._exit(0)
+            send({"hello": 1})
+            self._finish(self._execute(receive()))
+
+    def _execute(self, step: Mapping[str, Any]) -> dict[str, Any]:
+        """Run one step in its folder, with its output and its tools; the first step of a session also has a seed."""
+        os.chdir(step["folder"])
+        self._stdout = sys.stdout = _Stdout()
+        self._bind(step["tools"])
+        if (seed := step.get("seed")) is not None:
+            random.seed(seed)
+            if numpy := sys.modules.get("numpy.random"):
+                numpy.seed(seed % 2**32)
+        try:
+            exec(compile(step["code"], "<step>", "exec", dont_inherit=True), self._namespace)
+        except BaseException as error:
+            return _failure(error)
+        return {}
+
+    def _bind(self, names: list[str]) -> None:
+        for name in self._tools:
+            vars(builtins).pop(name, None)
+        for name in names:
+            setattr(builtins, name, self._tool(name))
+        self._tools = names
+
+    def _tool(self, name: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            body = _encode({"call": name, "args": args, "kwargs": kwargs})
+            if len(body) > self._message_bytes:
+                raise ValueError(f"{name}() was given {len(body)} bytes; at most {self._message_bytes} are allowed")
+            _write(body)
+            reply = receive()
+            if "error" in reply:
+                raise ToolError(reply["error"])
+            return reply["value"]
+
+        call.__name__ = call.__qualname__ = name
+        return call
+
+    def _answer(self, answer: object) -> NoReturn:
+        """Print ``answer``, report it, and be the next state on the spot: the rest of the step does not run."""
+        text = str(answer)
+        print(text, file=self._stdout)
+        self._finish({"answer": text})
+        self.live()
+
+    def _finish(self, report: dict[str, Any]) -> None:
+        try:
+            if not self._stdout.closed:
+                self._stdout.flush()
+            send({"done": report, "state": digest(self._namespace)})
+        except Exception as error:
+            send({"done": _failure(error), "state": ""})
+
+
+class _Stdout(io.TextIOWrapper):
+    """Standard output of one step: a file of fixed size, so that a flood costs nobody else."""
+
+    def __init__(self) -> None:
+        raw = _Bounded(STDOUT, "wb", closefd=False)
+        super().__init__(io.BufferedWriter(raw), "utf-8", "backslashreplace", line_buffering=True)
+
+
+class _Bounded(io.FileIO):
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except PermissionError:
+            raise OutputLimitError("the step printed too much") from None
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    line = traceback.format_exception_only(type(error), error)[-1]
+    return {"error": type(error).__name__, "line": line.rstrip("\n")}
+
+
+def _wait_for_fork() -> None:
+    """Return in a child of this process, which has a control channel and a standard output of its own."""
+    while True:
+        descriptors = _receive_descriptors()
+        pid = _LIBC.syscall(_CLONE, FORK_FLAGS, 0, 0, 0, 0)
+        if pid == 0:
+            os.dup2(descriptors[0], CONTROL)
+            os.dup2(descriptors[1], STDOUT)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if pid == 0:
+            return
+        if pid < 0:
+            send({"refused": os.strerror(ctypes.get_errno())})
+
+
+def _receive_descriptors() -> "array.array[int]":
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, CONTROL)
+    try:
+        request, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(2 * 4))
+    finally:
+        control.detach()
+    if not request:
+        os._exit(0)
+    return array.array("i", b"".join(part for _, _, part in ancillary))
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can carry of a set, an array or a NumPy number."""
+    if isinstance(value, set | frozenset | range):
+        return list(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"a tool takes numbers, text, lists and dicts, not {type(value).__name__}")
+
+
+_encoder = json.JSONEncoder(default=_plain)
+
+
+def _encode(message: Mapping[str, Any]) -> bytes:
+    return _encoder.encode(message).encode()
+
+
+def send(message: Mapping[str, Any]) -> None:
+    _write(_encode(message))
+
+
+def _write(body: bytes) -> None:
+    data = memoryview(_HEADER.pack(len(body)) + body)
+    while data:
+        data = data[os.write(CONTROL, data) :]
+
+
+def receive() -> Any:
+    (size,) = _HEADER.unpack(_read(_HEADER.size))
+    return json.loads(_read(size))
+
+
+def _read(size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        part = os.read(CONTROL, size - len(data))
+        if not part:
+            os._exit(0)
+        data += part
+    return bytes(data)

@@ -1,0 +1,177 @@
+"""A digest of an interpreter's state, equal for a fork and for a replay of deterministic code.
+
+Covers the session's variables by name and value, its imports, the random state and the files of its folder. Numbers,
+text, containers, dates, arrays, functions and classes count in full; any other object counts by its type and its
+attributes, never by its ``repr``, which may hold an address. What code the session wrote into its classes is not run.
+"""
+
+import array
+import collections
+import datetime
+import decimal
+import fractions
+import hashlib
+import marshal
+import os
+import random
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+_NO_REFERENCES = 2  # the marshal format in which equal values give equal bytes
+_SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
+_CLASS_NOISE = frozenset({"__dict__", "__weakref__", "__module__", "__doc__"})
+
+
+def digest(namespace: Mapping[str, Any], folder: str = ".") -> str:
+    """Sixteen hex digits over the variables, imports, random state and the files in ``folder``."""
+    if numpy := sys.modules.get("numpy"):
+        _PARTS.update({numpy.ndarray: _array, numpy.generic: _array})
+    found = hashlib.blake2b(digest_size=8)
+    for part in _walk(_roots(namespace)):
+        found.update(len(part).to_bytes(8, "big"))
+        found.update(part)
+    for path, content in _files(folder):
+        found.update(path.encode("utf-8", "surrogateescape") + b"\0" + content)
+    return found.hexdigest()
+
+
+def _roots(namespace: Mapping[str, Any]) -> list[Any]:
+    variables = {name: namespace[name] for name in sorted(namespace) if not name.startswith("__")}
+    numpy = sys.modules.get("numpy.random")
+    return [variables, random.getstate(), numpy and numpy.get_state()]
+
+
+def _walk(roots: list[Any]) -> Iterator[bytes]:
+    """The bytes of every value reached; one met before counts by when it was met, so that cycles end."""
+    met: dict[int, int] = {}
+    held = []  # keeps ids from being used again
+    pending = roots[::-1]
+    while pending:
+        value = pending.pop()
+        kind = type(value)
+        if kind in _SCALARS:
+            yield marshal.dumps(value, _NO_REFERENCES)
+        elif id(value) in met:
+            yield b"again %d" % met[id(value)]
+        else:
+            met[id(value)] = len(met)
+            held.append(value)
+            content, children = _describe(kind, value)
+            yield f"{kind.__qualname__} {len(children)}".encode()
+            yield content
+            pending.extend(reversed(children))
+
+
+def _describe(kind: type, value: Any) -> tuple[bytes, list[Any]]:
+    base = next((base for base in kind.__mro__ if base in _PARTS), None)
+    content, children = _PARTS[base](value) if base else (b"", [])
+    attributes = _attributes(value) if base not in _WHOLE else {}
+    return content, [*children, attributes] if attributes else children
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    try:
+        attributes = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    return attributes if type(attributes) is dict else {}
+
+
+def _exact(value: Any) -> tuple[bytes, list[Any]]:
+    """A number or text of a subclass, as its base class has it."""
+    base = next(base for base in type(value).__mro__ if base in _SCALARS)
+    return b"", list(base.__getnewargs__(value))  # type: ignore[attr-defined]
+
+
+def _sequence(base: type) -> Callable[[Any], tuple[bytes, list[Any]]]:
+    def parts(value: Any) -> tuple[bytes, list[Any]]:
+        items = list(base.__iter__(value))  # type: ignore[attr-defined]
+        if _SCALARS.issuperset(map(type, items)):
+            return marshal.dumps(items, _NO_REFERENCES), []
+        return b"", items
+
+    return parts
+
+
+def _mapping(value: Any) -> tuple[bytes, list[Any]]:
+    pairs = [part for pair in dict.items(value) for part in pair]
+    if _SCALARS.issuperset(map(type, pairs)):
+        return marshal.dumps(pairs, _NO_REFERENCES), []
+    return b"", pairs
+
+
+def _spelled(value: Any) -> tuple[bytes, list[Any]]:
+    base = next(base for base in type(value).__mro__ if base in _PARTS)
+    return base.__repr__(value).encode(), []
+
+
+def _function(value: types.FunctionType) -> tuple[bytes, list[Any]]:
+    cells = [_cell(cell) for cell in value.__closure__ or ()]
+    return value.__qualname__.encode(), [value.__code__, value.__defaults__, value.__kwdefaults__, cells]
+
+
+def _cell(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def _code(value: types.CodeType) -> tuple[bytes, list[Any]]:
+    return value.co_code, [value.co_consts, value.co_names, value.co_varnames]
+
+
+def _class(value: type) -> tuple[bytes, list[Any]]:
+    name = f"{value.__module__}.{value.__qualname__}".encode()
+    if value.__module__ != "__main__":
+        return name, []
+    members = [part for pair in vars(value).items() if pair[0] not in _CLASS_NOISE for part in pair]
+    return name, [value.__bases__, *members]
+
+
+def _generator(value: "types.GeneratorType[Any, Any, Any]") -> tuple[bytes, list[Any]]:
+    frame = value.gi_frame
+    return value.__qualname__.encode(), [frame.f_lasti, dict(frame.f_locals)] if frame else []
+
+
+def _array(value: Any) -> tuple[bytes, list[Any]]:
+    form = f"{value.dtype} {value.shape}".encode()
+    return (form, value.ravel().tolist()) if value.dtype.hasobject else (form + value.tobytes(), [])
+
+
+_PARTS: dict[type, Callable[[Any], tuple[bytes, list[Any]]]] = (
+    dict.fromkeys(_SCALARS - {type(None), bool}, _exact)
+    | {base: _sequence(base) for base in (list, tuple, set, frozenset, collections.deque)}
+    | dict.fromkeys((range, decimal.Decimal, fractions.Fraction, slice), _spelled)
+    | dict.fromkeys((datetime.date, datetime.datetime, datetime.time, datetime.timedelta), _spelled)
+    | {
+        dict: _mapping,
+        collections.defaultdict: lambda value: (b"", [value.default_factory, dict(value)]),
+        bytearray: lambda value: (bytes(value), []),
+        array.array: lambda value: (value.typecode.encode() + value.tobytes(), []),
+        types.ModuleType: lambda value: (value.__name__.encode(), []),
+        types.FunctionType: _function,
+        types.CodeType: _code,
+        types.BuiltinFunctionType: lambda value: (value.__qualname__.encode(), []),
+        types.MethodType: lambda value: (b"", [value.__func__, value.__self__]),
+        types.GeneratorType: _generator,
+        types.MappingProxyType: lambda value: (b"", [dict(value)]),
+        staticmethod: lambda value: (b"", [value.__func__]),
+        classmethod: lambda value: (b"", [value.__func__]),
+        property: lambda value: (b"", [value.fget, value.fset, value.fdel]),
+        type: _class,
+    }
+)
+_WHOLE = frozenset({types.ModuleType, types.FunctionType, type, staticmethod, classmethod})
+
+
+def _files(folder: str) -> Iterator[tuple[str, bytes]]:
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.is_dir(follow_symlinks=False):
+            yield entry.path, b"folder"
+            yield from _files(entry.path)
+        else:
+            with open(entry.path, "rb") as file:
+                yield entry.path, hashlib.file_digest(file, "blake2b").digest()

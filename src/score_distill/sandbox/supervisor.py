@@ -1,0 +1,69 @@
+"""The process above the daemon: it outlives it just long enough to end whatever the daemon left behind.
+
+Session processes are children of the daemon; when the daemon dies they pass to this process, a child subreaper, which
+kills them. It stops the daemon when its standard input ends, that is when whoever started it is gone.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import sys
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def main() -> None:
+    arguments = json.loads(sys.argv[1])
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    supervisor = os.getpid()
+    daemon = os.fork()
+    if daemon == 0:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != supervisor:
+            os._exit(0)
+        _serve(arguments)
+    descriptor = os.pidfd_open(daemon)
+    select.select([descriptor, 0], [], [])
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(daemon, signal.SIGKILL)
+    _, status = os.waitpid(daemon, 0)
+    _end_orphans()
+    sys.exit(abs(os.waitstatus_to_exitcode(status)))
+
+
+def _serve(arguments: dict[str, Any]) -> None:
+    from score_distill.sandbox.daemon import serve
+    from score_distill.sandbox.limits import Limits
+
+    limits = Limits(**arguments["limits"])
+    asyncio.run(serve(arguments["socket"], limits, tuple(arguments["libraries"])))
+
+
+def _end_orphans() -> None:
+    """Kill children until there are none: those of the daemon are now this process's."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            for orphan in _children():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(orphan, signal.SIGKILL)
+            os.waitpid(-1, 0)
+
+
+def _children() -> list[int]:
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return [int(pid) for pid in file.read().split()]
+
+
+if __name__ == "__main__":
+    main()
