@@ -12,10 +12,7 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from score_distill.agent.trajectory import Task
-
-
-class ToolError(Exception):
-    """A call that the tool refuses; the model reads the message."""
+from score_distill.sandbox.client import ToolError
 
 
 class Tool(Protocol):
@@ -28,7 +25,10 @@ class Tool(Protocol):
     async def call(
         self, task: Task, state: JsonValue, args: Sequence[JsonValue], kwargs: Mapping[str, JsonValue]
     ) -> tuple[JsonValue, JsonValue]:
-        """The answer and the tool's state after it; ``state`` is None at the start of a task."""
+        """The answer and the tool's state after it; ``state`` is None at the start of a task.
+
+        Raises ToolError for a call that it refuses; the model reads the message.
+        """
 
 
 @dataclass(frozen=True)

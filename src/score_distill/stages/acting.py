@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+
 from score_distill.agent import prompts, tools
 from score_distill.agent.chat import ChatFormat
 from score_distill.agent.codeact import StudentActor, TeacherActor
@@ -24,10 +26,11 @@ from score_distill.agent.trajectory import Row, Task
 from score_distill.api import Sampling
 from score_distill.artifacts.store import Appender
 from score_distill.contract import BadInput, Infrastructure, Served
-from score_distill.sandbox.client import Sandbox
+from score_distill.sandbox.client import Sandbox, SandboxError, SandboxLost
 from score_distill.stages.frame import Frame
 
 T = TypeVar("T")
+SANDBOX_TRIES = 3
 
 
 @dataclass
@@ -134,10 +137,16 @@ async def each(
 ) -> None:
     """Work on the tasks, ``concurrency`` at a time; each outcome is appended before it is told of."""
     rows = iter(tasks)
+    retried = retry(
+        retry=retry_if_exception(lambda error: isinstance(error, SandboxError) and not isinstance(error, SandboxLost)),
+        stop=stop_after_attempt(SANDBOX_TRIES),
+        wait=wait_random_exponential(max=10),
+        reraise=True,
+    )(work)
 
     async def worker() -> None:
         for task in rows:
-            outcome = await work(task)
+            outcome = await retried(task)
             outcomes.append(outcome.model_dump(mode="json"))
             on_done(outcome)
 
@@ -145,23 +154,19 @@ async def each(
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
                 group.create_task(worker())
-    except* (EndpointRefused, EndpointUnavailable) as failed:
-        raise _ended(failed.exceptions[0]) from failed
     except* Exception as failed:
-        raise _first(failed) from failed
+        raise ended(failed) from failed
 
 
-def _ended(error: BaseException) -> Exception:
-    error = _first(error)
-    return BadInput(str(error)) if isinstance(error, EndpointRefused) else Infrastructure(str(error))
-
-
-def _first(error: BaseException) -> Exception:
+def ended(error: BaseException) -> Exception:
+    """The first fault of a group, as an end that the runner understands."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if not isinstance(error, Exception):
-        raise error
-    return error
+    if isinstance(error, EndpointRefused):
+        return BadInput(str(error))
+    if isinstance(error, EndpointUnavailable | SandboxError):
+        return Infrastructure(str(error))
+    return error if isinstance(error, Exception) else RuntimeError(str(error))
 
 
 def without(rows: Iterator[dict[str, Any]], finished: frozenset[str]) -> Iterator[dict[str, Any]]:

@@ -23,7 +23,7 @@ from score_distill.agent.trajectory import Mentored, Task
 from score_distill.api import Sampling
 from score_distill.artifacts.store import Store
 from score_distill.contract import BadInput, ModelFailure, StageConfig, Summary
-from score_distill.stages.acting import Floor, floor
+from score_distill.stages.acting import Floor, ended, floor
 from score_distill.stages.frame import Frame
 from score_distill.stages.learner import Learner, follow
 from score_distill.stages.rollouts import Group, roll_out
@@ -66,12 +66,15 @@ class Reinforcement:
         if self.learner.extra:
             self.looks, self.lost = self.learner.extra["looks"], Counter(self.learner.extra["lost"])
         self.curve = Curve(self.frame, "updates")
-        async with floor(self.frame, frozenset(), durable=False) as here:
-            await self.publish()
-            if not self.looks:
-                await self.look(here, 0)
-            await self.updates(here, prefixed, full)
-            usage = here.ledger.account.rows()
+        try:
+            async with floor(self.frame, frozenset(), durable=False) as here:
+                await self.publish()
+                if not self.looks:
+                    await self.look(here, 0)
+                await self.updates(here, prefixed, full)
+                usage = here.ledger.account.rows()
+        except Exception as error:
+            raise ended(error) from error
         await self.trainer(self.learner.stop)
         return self.finish(usage)
 
