@@ -1,0 +1,103 @@
+"""What the engine exports is what it trained: transformers loads it and gives the probe's numbers."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from score_distill.train.config import LoraConfig, TrainConfig
+from score_distill.train.export import export, untie
+from score_distill.train.launch import Process
+from score_distill.train.sft import train_sft
+
+MakeModel = Callable[..., Path]
+CONFIG = TrainConfig(learning_rate=1e-2, pack_tokens=128, tokens_per_step=384, checkpoint_every=0)
+
+
+def next_token_logprobs(folder: Path, ids: list[int]) -> torch.Tensor:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        logits = model(torch.tensor([ids])).logits[0]
+    return torch.log_softmax(logits[:-1], -1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+
+
+def probe(folder: Path) -> tuple[list[int], torch.Tensor]:
+    content = json.loads((folder / "probe.json").read_text())
+    return content["ids"], torch.tensor(content["logprobs"])
+
+
+@pytest.fixture
+def trained(make_model: MakeModel, rows_path: Path, tmp_path: Path, me: Process):
+    def train(config: TrainConfig, tied: bool) -> tuple[Path, Path]:
+        model = make_model("source", tied=tied)
+        (model / "generation_config.json").write_text('{"temperature": 0.25, "do_sample": true}')
+        engine, _ = train_sft(model, rows_path, config, tmp_path / "c", me)
+        return model, export(engine, tmp_path / "exported")
+
+    return train
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=4, alpha=16)], ids=["full", "lora"])
+@pytest.mark.parametrize("stage", [0, 3])
+def test_transformers_gives_the_trainers_logprobs(trained, tied: bool, lora: LoraConfig | None, stage: int):
+    source, exported = trained(replace(CONFIG, lora=lora, zero_stage=stage), tied)
+    ids, expected = probe(exported)
+    assert len(ids) == 64 and len(expected) == 63
+    torch.testing.assert_close(next_token_logprobs(exported, ids), expected, atol=1e-5, rtol=0)
+    assert (next_token_logprobs(source, ids) - expected).abs().max() > 0.1
+    with safe_open(exported / "model.safetensors", framework="pt") as file:
+        names = set(file.keys())
+    assert ("lm_head.weight" in names) is not tied
+    assert not [name for name in names if "lora" in name or "base_layer" in name]
+
+
+def test_tokenizer_template_and_generation_settings_come_along(trained):
+    source, exported = trained(CONFIG, tied=False)
+    before, after = (AutoTokenizer.from_pretrained(folder) for folder in (source, exported))
+    chat = [{"role": "user", "content": "w5 w6"}]
+    assert after.apply_chat_template(chat, tokenize=False) == before.apply_chat_template(chat, tokenize=False)
+    assert after("w5 w6 w7").input_ids == before("w5 w6 w7").input_ids
+    assert json.loads((exported / "generation_config.json").read_text())["temperature"] == 0.25
+
+
+def test_bfloat16_weights_are_exported_as_such(trained):
+    _, exported = trained(replace(CONFIG, dtype="bfloat16"), tied=False)
+    assert {tensor.dtype for tensor in load_file(exported / "model.safetensors").values()} == {torch.bfloat16}
+    assert json.loads((exported / "config.json").read_text())["dtype"] == "bfloat16"
+    ids, expected = probe(exported)
+    torch.testing.assert_close(next_token_logprobs(exported, ids), expected, atol=0.2, rtol=0)
+
+
+def test_untied_copy_has_a_head_of_its_own_and_the_same_numbers(make_model: MakeModel, tmp_path: Path):
+    source = make_model(tied=True)
+    target = untie(source, tmp_path / "untied")
+    ids = list(range(3, 60))
+    assert torch.equal(next_token_logprobs(target, ids), next_token_logprobs(source, ids))
+    model = AutoModelForCausalLM.from_pretrained(target)
+    assert model.config.tie_word_embeddings is False
+    assert model.lm_head.weight.data_ptr() != model.model.embed_tokens.weight.data_ptr()
+    assert json.loads((source / "config.json").read_text())["tie_word_embeddings"] is True
+
+
+def test_untying_a_sharded_model_extends_its_index(make_model: MakeModel, tmp_path: Path):
+    whole = make_model(tied=True)
+    source = tmp_path / "sharded"
+    AutoModelForCausalLM.from_pretrained(whole).save_pretrained(source, max_shard_size="100KB")
+    assert (source / "model.safetensors.index.json").exists()
+    ids = list(range(3, 60))
+    assert torch.equal(next_token_logprobs(untie(source, tmp_path / "u"), ids), next_token_logprobs(whole, ids))
+
+
+def test_an_untied_model_is_copied_as_it_is(make_model: MakeModel, tmp_path: Path):
+    source = make_model(tied=False)
+    target = untie(source, tmp_path / "copy")
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == {
+        path.name: path.read_bytes() for path in source.iterdir()
+    }
