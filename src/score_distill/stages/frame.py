@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from score_distill.agent.prompts import PROMPT_VERSION
-from score_distill.artifacts.models import resolve_model
+from score_distill.artifacts.models import model_folder
 from score_distill.artifacts.places import Places
 from score_distill.artifacts.steps import StepReader, StepWriter
 from score_distill.artifacts.store import Store
@@ -53,7 +53,7 @@ class Frame:
     def model(self, step: str) -> Path:
         """The folder of the student as ``step`` left it; "base" is the one in the manifest."""
         if step == "base":
-            return resolve_model(self.config.spec.student.model, self.places)
+            return model_folder(self.config.spec.student.model, self.places)
         return self.input(step).fetch_tree("model", self.work.parent / "cache")
 
     def progress(self, done: int, total: int | None, unit: str, message: str = "", *, now: bool = False) -> None:

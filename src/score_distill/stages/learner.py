@@ -1,0 +1,119 @@
+"""What learns during RL: the policy on the trainer's ranks, with its checkpoints and its replayed rows.
+
+`Learner` lives on rank 0, on the thread that owns the device; the other ranks are in `follow`.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from score_distill.stages.frame import Frame
+from score_distill.stages.rollouts import Group
+from score_distill.stages.training import train_config
+from score_distill.train import launch
+from score_distill.train.advantage import group_relative
+from score_distill.train.engine import start
+from score_distill.train.policy import Policy, PolicyConfig, Update, replayed
+from score_distill.train.rows import Sample, read_rows
+
+
+class Learner:
+    """``done`` updates have been made, also those in which no group could teach anything."""
+
+    def __init__(self, frame: Frame) -> None:
+        self._policy, self.extra = _policy(frame)
+        self._frame = frame
+        self._checkpoints = frame.work / "checkpoints"
+        engine = self._policy.engine
+        self.longest = engine.longest
+        self.done: int = self.extra["done"] if self.extra else 0
+        self._config = train_config(frame.config.spec, frame.config.spec.method.rl)
+        self._rows = None
+        if frame.config.spec.method.rl.replay_weight:
+            rows = frame.work / "replay.jsonl"
+            rows.write_bytes(frame.input("sft").read("rows.jsonl"))
+            self._rows = read_rows(rows, self.longest, engine.vocabulary)
+
+    def update(self, groups: Sequence[Group]) -> dict[str, float]:
+        """One optimizer update on the groups that can teach something; what it did, for the curve."""
+        advantages = group_relative([[one.reward for one in group.rollouts] for group in groups])
+        samples = [
+            Sample(
+                np.array(one.ids, dtype=np.int32),
+                np.array(one.mask, dtype=np.bool_),
+                np.array(one.logprobs, dtype=np.float32),
+                advantage,
+            )
+            for group, given in zip(groups, advantages.groups, strict=True)
+            for one, advantage in zip(group.rollouts, given or (), strict=False)
+        ]
+        line = {"zero_variance": advantages.dropped / len(groups)}
+        if samples:
+            replay = replayed(self._rows, self._config, self.done) if self._rows else []
+            line |= _curve(self._policy.update(samples, replay))
+        self.done += 1
+        return line
+
+    def export(self, folder: Path) -> None:
+        """A model folder that vLLM can reload, probe included."""
+        from score_distill.train.export import untie
+
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        plain = self._frame.work / "exported"
+        self._policy.export(plain)
+        part = folder.with_name(f"{folder.name}.part")
+        untie(plain, part)
+        part.rename(folder)
+
+    def save(self, extra: dict[str, Any]) -> None:
+        self._policy.save(self._checkpoints, _identity(self._frame), {**extra, "done": self.done})
+
+    def stop(self) -> None:
+        self._policy.stop()
+
+
+def follow(frame: Frame) -> None:
+    """What every rank but the leading one does."""
+    policy, _ = _policy(frame)
+    policy.follow()
+
+
+def _policy(frame: Frame) -> tuple[Policy, dict[str, Any] | None]:
+    spec = frame.config.spec
+    rl = spec.method.rl
+    me = launch.join(os.environ)
+    source = frame.model("sft")
+    engine = start(source, train_config(spec, rl), rl.updates, me)
+    settings = PolicyConfig(
+        clip_low=rl.clip,
+        clip_high=rl.clip,
+        truncate=rl.importance_cap,
+        kl_coefficient=rl.kl,
+        replay_weight=rl.replay_weight,
+    )
+    policy = Policy(engine, settings, source if rl.kl else None)
+    return policy, engine.resume(frame.work / "checkpoints", _identity(frame))
+
+
+def _identity(frame: Frame) -> str:
+    """A checkpoint belongs to these settings and these inputs alone."""
+    inputs = [frame.input(step).manifest.digest for step in frame.config.inputs]
+    rl = frame.config.spec.method.rl.model_dump(mode="json", exclude={"updates", "patience", "dev_every"})
+    return hashlib.sha256(json.dumps([inputs, rl, frame.config.spec.seed]).encode()).hexdigest()
+
+
+def _curve(update: Update) -> dict[str, float]:
+    told = asdict(update)
+    return {
+        "grad_norm": told["gradient_norm"],
+        "kl": told["kl_reference"],
+        "importance": told["weight_mean"],
+        "clip_fraction": told["clip_fraction"],
+        **{name: told[name] for name in ("loss", "tokens", "entropy", "kl_behaviour", "logprob_gap_max", "replay_nll")},
+    }
