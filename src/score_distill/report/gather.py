@@ -1,0 +1,201 @@
+"""Reads what the steps of a run have left in the store into `Facts`, row by row.
+
+A step is done when its manifest is there, begun when it has only left a journal. What is not done is missing from the
+facts and named in them, so this works at any time; a run that was evaluated is finished, and steps that it never did
+(RL switched off) are no part of it. Artifacts that are corrupt raise: a report on half of the rows would mislead.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import JsonValue
+
+from score_distill.agent.trajectory import Demonstration, Mentored, Scored
+from score_distill.artifacts.steps import Manifest, StepReader, completed_steps, journal_key
+from score_distill.artifacts.store import Store
+from score_distill.report.answer import answer, missing
+from score_distill.report.curves import Thinned
+from score_distill.report.facts import Curves, DevScore, Dropped, Facts, Point, Problem, Run, StepFact, Usage
+from score_distill.report.legible import one_line
+from score_distill.report.mentoring import MentorFold
+from score_distill.report.scores import EvalFold
+from score_distill.report.significance import proportion
+
+STEPS = ("prepare", "demonstrate", "warmup", "mentor", "sft", "rl", "evaluate")
+REASONS = 20
+PROBLEMS = 50
+LINE_CHARS = 300
+
+
+def gather(store: Store, run: str) -> Facts:
+    """Everything the report says of a run, from what its steps have committed so far."""
+    found = completed_steps(store, run)
+    names = [*STEPS, *sorted(found.keys() - set(STEPS))]
+    done = {name: found[name] for name in names if name in found}
+    begun = set(store.children(f"{run}/steps"))
+    readers = {step: StepReader(store, run, step) for step in done}
+    evals = fold_scores(readers.values())
+    mentoring = fold_mentored(readers.get("mentor"))
+    scores = tuple(score for one in evals for score in one.scores())
+    comparisons = tuple(found for one in evals for found in one.comparisons())
+    finished = "evaluate" in done
+    steps = tuple(
+        done_step(done[name]) if name in done else open_step(store, run, name, begun=name in begun)
+        for name in names
+        if name in done or not finished
+    )
+    return Facts(
+        run=run_fact(run, done.values(), finished),
+        answer=answer(scores, comparisons, steps),
+        missing=missing(steps),
+        scores=scores,
+        comparisons=comparisons,
+        steps=steps,
+        tokens=summed(usage for step in steps for usage in step.usage),
+        curves=Curves(
+            warmup=curve(readers.get("warmup"), "step"),
+            sft=curve(readers.get("sft"), "step"),
+            rl=curve(readers.get("rl"), "update"),
+            dev=dev_scores(readers.get("rl")),
+        ),
+        first_errors=dict(sorted(mentoring.first_errors.items())),
+        corrections_per_task=mentoring.corrections_per_task(),
+        accuracy_by_length=tuple(found for one in evals for found in one.by_length()),
+        endings=tuple(found for one in evals for found in one.all_endings()),
+        samples=mentoring.samples(),
+        dropped=tuple(all_dropped(readers, mentoring)),
+        leaks=mentoring.leaks(),
+        problems=tuple(problem for name, manifest in done.items() for problem in problems(name, manifest)),
+    )
+
+
+def run_fact(run: str, done: Iterable[Manifest], finished: bool) -> Run:
+    done = list(done)
+    started = min((one.started for one in done), default=None)
+    ended = max((one.finished for one in done), default=None) if finished else None
+    return Run(
+        key=run,
+        name=run.rsplit("/", 1)[-1],
+        state="finished" if finished else "unfinished" if done else "not started",
+        started=started,
+        finished=ended,
+        seconds=(ended - started).total_seconds() if started and ended else None,
+    )
+
+
+def open_step(store: Store, run: str, name: str, *, begun: bool) -> StepFact:
+    outcomes = sum(1 for key in store.list(journal_key(run, name, "outcomes")) for _ in store.open_lines(key))
+    message = f"{outcomes:,} tasks have an outcome so far" if outcomes else ""
+    return StepFact(name=name, state="begun" if begun else "waiting", message=message)
+
+
+def done_step(manifest: Manifest) -> StepFact:
+    return StepFact(
+        name=manifest.step,
+        state="done",
+        attempt=manifest.attempt,
+        started=manifest.started,
+        finished=manifest.finished,
+        seconds=(manifest.finished - manifest.started).total_seconds(),
+        counts=manifest.counts,
+        message=one_line(str(manifest.summary.get("message", "")), LINE_CHARS),
+        usage=summed(map(usage_of, entries(manifest, "usage"))),
+    )
+
+
+def entries(manifest: Manifest, name: str) -> list[JsonValue]:
+    found = manifest.summary.get(name, [])
+    return found if isinstance(found, list) else []
+
+
+def usage_of(entry: JsonValue) -> Usage:
+    known = entry if isinstance(entry, dict) else {}
+    return Usage.model_validate({name: known[name] for name in Usage.model_fields if name in known})
+
+
+def summed(usages: Iterable[Usage]) -> tuple[Usage, ...]:
+    """One entry for each role and purpose, the teacher's first."""
+    sums: dict[tuple[str, str], Counter[str]] = {}
+    for one in usages:
+        sums.setdefault((one.role, one.purpose), Counter()).update(one.model_dump(exclude={"role", "purpose"}))
+    ordered = sorted(sums.items(), key=lambda item: (item[0][0] != "teacher", item[0][1]))
+    return tuple(
+        Usage.model_validate({"role": role, "purpose": purpose, **counts}) for (role, purpose), counts in ordered
+    )
+
+
+def fold_scores(readers: Iterable[StepReader]) -> list[EvalFold]:
+    folds: dict[str, EvalFold] = {}
+    for reader in readers:
+        for row in rows(reader, "scored.jsonl"):
+            scored = Scored.model_validate(row)
+            folds.setdefault(scored.eval, EvalFold(scored.eval)).add(scored)
+    return list(folds.values())
+
+
+def fold_mentored(reader: StepReader | None) -> MentorFold:
+    fold = MentorFold()
+    for row in rows(reader, "mentored.jsonl"):
+        fold.add(Mentored.model_validate(row))
+    return fold
+
+
+def curve(reader: StepReader | None, position: str) -> tuple[Point, ...]:
+    thinned = Thinned(position)
+    for row in rows(reader, "curve.jsonl"):
+        thinned.add(row)
+    return thinned.points()
+
+
+def dev_scores(reader: StepReader | None) -> tuple[DevScore, ...]:
+    found = ((row["update"], proportion(row["correct"], row["n"])) for row in rows(reader, "dev.jsonl"))
+    return tuple(
+        DevScore(update=update, score=one.share, low=one.low, high=one.high, n=one.n) for update, one in found if one
+    )
+
+
+def all_dropped(readers: Mapping[str, StepReader], mentoring: MentorFold) -> Iterator[Dropped]:
+    """What each step left out and why: by its rows where it kept them, otherwise by its counts."""
+    for step, reader in readers.items():
+        reasons: Counter[str] = Counter()
+        if step == "prepare":
+            for row in rows(reader, "dropped.jsonl"):
+                count_reason(reasons, " ".join(str(row[name]) for name in ("why", "against") if row.get(name)))
+        elif step == "demonstrate":
+            for row in rows(reader, "rejected.jsonl"):
+                count_reason(reasons, why_rejected(Demonstration.model_validate(row)))
+        elif step == "mentor":
+            for note, count in mentoring.set_aside.items():
+                count_reason(reasons, f"set aside: {note}" if note else "set aside", count)
+        if not reasons:
+            named = {name: count for name, count in reader.manifest.counts.items() if name.startswith("dropped_")}
+            reasons.update({name.removeprefix("dropped_").replace("_", " "): count for name, count in named.items()})
+        yield from (Dropped(step=step, why=why, count=count) for why, count in reasons.most_common() if count)
+
+
+def count_reason(reasons: Counter[str], why: str, count: int = 1) -> None:
+    """Reasons may be free text: after the first 20 they are counted together."""
+    line = one_line(why, LINE_CHARS)
+    reasons[line if line in reasons or len(reasons) < REASONS else "other reasons"] += count
+
+
+def why_rejected(row: Demonstration) -> str:
+    if row.trajectory.ending != "answered":
+        return f"the teacher's attempt ended {row.trajectory.ending.replace('_', ' ')}"
+    return (
+        "nobody could judge the teacher's answer" if row.verdict.correct is None else "the teacher's answer was wrong"
+    )
+
+
+def problems(step: str, manifest: Manifest) -> Iterator[Problem]:
+    found = entries(manifest, "problems")
+    yield from (Problem(step=step, text=one_line(str(text), LINE_CHARS)) for text in found[:PROBLEMS])
+    if len(found) > PROBLEMS:
+        yield Problem(step=step, text=f"and {len(found) - PROBLEMS} more")
+
+
+def rows(reader: StepReader | None, name: str) -> Iterator[dict[str, Any]]:
+    """The rows of a file that a step may not have written."""
+    if reader is not None and name in reader.manifest.files:
+        yield from reader.open_rows(name)
