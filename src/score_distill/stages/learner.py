@@ -60,16 +60,16 @@ class Learner:
         self.done += 1
         return line
 
-    def export(self, folder: Path) -> None:
-        """A model folder that vLLM can reload, probe included."""
+    def export(self, plain: Path, served: Path) -> None:
+        """A model folder to keep, and beside it one that vLLM can reload (its embeddings untied)."""
         from score_distill.train.export import untie
 
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        plain = self._frame.work / "exported"
+        for folder in (plain.parent, served.parent):
+            folder.mkdir(parents=True, exist_ok=True)
         self._policy.export(plain)
-        part = folder.with_name(f"{folder.name}.part")
+        part = served.with_name(f"{served.name}.part")
         untie(plain, part)
-        part.rename(folder)
+        part.rename(served)
 
     def save(self, extra: dict[str, Any]) -> None:
         self._policy.save(self._checkpoints, _identity(self._frame), {**extra, "done": self.done})

@@ -11,6 +11,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 from score_distill.agent import serving
@@ -138,13 +139,14 @@ class Reinforcement:
         served = self.frame.config.student
         if served is None:
             raise BadInput("rl needs the student served")
-        folder = self.frame.work / "pushed" / f"{self.learner.done:06d}"
-        if not folder.exists():
-            await self.trainer(lambda: self.learner.export(folder))
-        await serving.push(served, folder, dtype=self.spec.student.serving.dtype)
-        for old in folder.parent.iterdir():
-            if old != folder:
-                shutil.rmtree(old)
+        plain, pushed = self.exported(self.learner.done), self.frame.work / "pushed" / f"{self.learner.done:06d}"
+        if not pushed.exists():
+            await self.trainer(lambda: self.learner.export(plain, pushed))
+        await serving.push(served, pushed, dtype=self.spec.student.serving.dtype)
+        for folder in (plain, pushed):
+            for old in folder.parent.iterdir():
+                if old != folder:
+                    shutil.rmtree(old)
 
     async def look(self, here: Floor, update: int) -> None:
         """Score whole dev tasks, and keep these weights when they are the best so far."""
@@ -158,7 +160,7 @@ class Reinforcement:
         if better:
             fresh = self.best.with_name("best.part")
             shutil.rmtree(fresh, ignore_errors=True)
-            shutil.copytree(self.frame.work / "pushed" / f"{update:06d}", fresh)
+            shutil.copytree(self.exported(update), fresh)
             shutil.rmtree(self.best, ignore_errors=True)
             fresh.rename(self.best)
         await self.checkpoint()
@@ -177,6 +179,9 @@ class Reinforcement:
         verdict = await judged(self.spec.tasks.train.metric, task, answer, here.judge(task, "verify"))
         return verdict.correct is True
 
+    def exported(self, update: int) -> Path:
+        return self.frame.work / "exported" / f"{update:06d}"
+
     def exhausted(self) -> bool:
         """No look among the last ``patience`` ones was better than the best before them."""
         scores = [look["correct"] for look in self.looks]
@@ -187,7 +192,7 @@ class Reinforcement:
         await self.trainer(lambda: self.learner.save(extra))
 
     def finish(self, usage: list[dict[str, Any]]) -> Summary:
-        model = self.best if self.looks else self.frame.work / "pushed" / f"{self.learner.done:06d}"
+        model = self.best if self.looks else self.exported(self.learner.done)
         self.frame.writer.add_tree("model", model)
         self.frame.writer.add_file("curve.jsonl", self.curve.path)
         if self.looks:

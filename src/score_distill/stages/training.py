@@ -48,7 +48,7 @@ def train_config(spec: Spec, training: Training | Rl) -> "TrainConfig":
         "checkpoint_every": training.checkpoint_every,
     }
     if isinstance(training, Rl):
-        return TrainConfig(**common, schedule="constant")
+        return TrainConfig(**common, schedule="constant", tokens_per_step=spec.method.sft.batch_tokens)
     return TrainConfig(
         **common,
         schedule=training.schedule,
