@@ -1,6 +1,6 @@
 import pytest
 
-from score_distill.train.advantage import group_relative
+from score_distill.train.advantage import group_relative, reverse_kl
 
 
 def test_advantages_by_hand():
@@ -18,3 +18,12 @@ def test_a_group_of_equal_rewards_teaches_nothing_and_is_counted():
 
 def test_rewards_equal_up_to_rounding_are_still_equal_when_they_are_the_same_number():
     assert group_relative([[0.1] * 7]).dropped == 1
+
+
+def test_on_policy_distillation_pulls_each_token_to_the_teacher():
+    assert reverse_kl([-1.0, -3.0], [-2.0, -0.5]) == (1.0, -2.5)
+
+
+def test_logprobs_of_other_tokens_cannot_be_compared():
+    with pytest.raises(ValueError):
+        reverse_kl([-1.0, -3.0], [-2.0])

@@ -27,6 +27,13 @@ def group_relative(rewards: Sequence[Sequence[float]], epsilon: float = 1e-6) ->
     return Advantages(tuple(_group(tuple(group), epsilon) for group in rewards))
 
 
+def reverse_kl(teacher_logprobs: Sequence[float], student_logprobs: Sequence[float]) -> tuple[float, ...]:
+    """Advantages per token of on-policy distillation: what the teacher gives the student's own tokens, less what
+    the student gave them. Their mean is minus the reverse KL to the teacher; add them, scaled, for an auxiliary loss.
+    """
+    return tuple(teacher - student for teacher, student in zip(teacher_logprobs, student_logprobs, strict=True))
+
+
 def _group(rewards: tuple[float, ...], epsilon: float) -> tuple[float, ...] | None:
     if len(set(rewards)) < 2:
         return None

@@ -7,7 +7,7 @@ the ranks and adds up. It does not know where packs come from, when to stop, or 
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,17 +133,10 @@ class Engine:
 
     def score(self, packs: Sequence[Sequence[Sample]]) -> list[torch.Tensor]:
         """Log-probabilities [M] of each pack's tokens to learn, on every rank, without gradient."""
-        self._deepspeed.eval()
-        sizes = [sum(sample.learnt for sample in samples) for samples in packs]
-        flat = torch.zeros(sum(sizes))
-        spans = flat.split(sizes)
-        indices = deal(range(len(packs)), self.me.rank, self.me.ranks)
-        with torch.no_grad():
-            for index in indices:
-                logprobs, _ = self._forward(packs[index or 0], entropy=False)[1]
-                if index is not None:
-                    spans[index].copy_(logprobs)
-        return list(self._over_ranks(flat, dist.ReduceOp.SUM).split(sizes))
+        for samples in packs:
+            self._check_length(samples)
+        with self._memory_explained():
+            return _score(self._deepspeed, packs, self.me, self.device)
 
     def save(self, folder: Path, identity: str, extra: dict[str, Any] | None = None) -> Path:
         """A complete checkpoint of this step, or none; older ones than config keeps are removed.
@@ -212,12 +205,15 @@ class Engine:
         return terms
 
     def _forward(self, samples: Sequence[Sample], entropy: bool) -> tuple[Batch, tuple[torch.Tensor, ...]]:
-        longest = max(len(sample.ids) for sample in samples)
-        if longest > self.longest:
-            raise DataError(f"a sample has {longest} tokens; the model and the pack take {self.longest}")
+        self._check_length(samples)
         batch = collate(samples).to(self.device)
         with self._memory_explained():
             return batch, self._deepspeed(batch, entropy)
+
+    def _check_length(self, samples: Sequence[Sample]) -> None:
+        longest = max(len(sample.ids) for sample in samples)
+        if longest > self.longest:
+            raise DataError(f"a sample has {longest} tokens; the model and the pack take {self.longest}")
 
     def _update(self) -> float:
         if not _clips_itself(self.config):
@@ -251,6 +247,38 @@ class _MemoryExplained(AbstractContextManager[None]):
         host = isinstance(error, RuntimeError) and "allocate memory" in str(error)
         if isinstance(error, torch.OutOfMemoryError) or host:
             raise DeviceMemoryError(f"no room for a pack: {self._remedy}") from error
+
+
+class Reference:
+    """A frozen model beside the engine's, for the KL to it; partitioned like the engine under ZeRO-3."""
+
+    def __init__(self, model_dir: Path, engine: Engine):
+        self._me, self._device = engine.me, engine.device
+        settings = replace(engine.config, lora=None, activation_checkpointing=False)
+        with _partitioned_from_the_start(settings):
+            scorer = model.load(model_dir, settings)
+        if settings.zero_stage == 3:
+            scorer, *_ = deepspeed.initialize(model=scorer, config=deepspeed_config(settings))
+        self._scorer = scorer.to(engine.device)
+
+    def score(self, packs: Sequence[Sequence[Sample]]) -> list[torch.Tensor]:
+        return _score(self._scorer, packs, self._me, self._device)
+
+
+def _score(
+    scorer: torch.nn.Module, packs: Sequence[Sequence[Sample]], me: Process, device: torch.device
+) -> list[torch.Tensor]:
+    scorer.eval()
+    sizes = [sum(sample.learnt for sample in samples) for samples in packs]
+    flat = torch.zeros(sum(sizes), device=device)
+    spans = flat.split(sizes)
+    with torch.no_grad():
+        for index in deal(range(len(packs)), me.rank, me.ranks):
+            logprobs, _ = scorer(collate(packs[index or 0]).to(device))
+            if index is not None:
+                spans[index].copy_(logprobs)
+    dist.all_reduce(flat)
+    return list(flat.cpu().split(sizes))
 
 
 def start(model_dir: Path, settings: TrainConfig, steps: int, me: Process) -> Engine:

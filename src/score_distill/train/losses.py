@@ -103,7 +103,7 @@ class PolicyLoss:
         reference_M: torch.Tensor | None = None,
     ) -> Terms:
         new, advantage = scores.logprobs_M, batch.advantages_M
-        old = new.detach() if old_M is None else old_M
+        old = new.detach() if old_M is None else old_M.to(new.device)
         gap = old - batch.behaviour_M
         raw_weight = gap.exp()
         weight = raw_weight.clamp(max=self.truncate)
@@ -120,7 +120,7 @@ class PolicyLoss:
         }
         if reference_M is not None:
             # k3 of samples from the policy itself: exp(ref - new) - (ref - new) - 1.
-            kl = k3(reference_M, new)
+            kl = k3(reference_M.to(new.device), new)
             per_token = per_token + self.kl_coefficient * kl
             sums["kl_reference"] = kl.sum()
         if scores.entropy_M is not None:

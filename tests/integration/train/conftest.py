@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -59,18 +61,33 @@ def make_model(tmp_path: Path) -> MakeModel:
     return make
 
 
-@pytest.fixture
-def rows_path(tmp_path: Path) -> Path:
-    """40 rows of 5 to 60 tokens, a learnable rule in them (each token is the last one plus 3)."""
+def write_rows(path: Path) -> Path:
+    """40 rows of 5 to 60 tokens, a learnable rule in them (each token is near the last one plus 3)."""
     rng = np.random.default_rng(0)
-    path = tmp_path / "rows.jsonl"
     with path.open("w") as file:
         for i in range(40):
             length = int(rng.integers(5, 60))
-            ids = [(int(rng.integers(WORDS)) + 3 * j) % WORDS for j in range(length)]
+            begin = int(rng.integers(WORDS))
+            ids = [(begin + 3 * j + int(rng.integers(2))) % WORDS for j in range(length)]
             mask = [0, 0, *(int(rng.random() < 0.7) for _ in range(length - 3)), 1]
             file.write(json.dumps({"row": f"r{i}", "ids": ids, "mask": mask}) + "\n")
     return path
+
+
+@pytest.fixture
+def rows_path(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "rows.jsonl")
+
+
+@pytest.fixture(scope="session")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Model, rows and results of one run of ranks.py: starting two processes is what costs."""
+    folder = tmp_path_factory.mktemp("ranks")
+    paths = write_model(folder / "model"), write_rows(folder / "rows.jsonl"), folder
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    script = Path(__file__).with_name("ranks.py")
+    subprocess.run([*launcher, str(script), *map(str, paths)], check=True, timeout=240)
+    return paths
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
 """The real DeepSpeed on tiny models: one curve whatever the ZeRO stage, ranks and interruptions."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -53,12 +51,8 @@ def test_training_learns_and_reports_what_it_did(make_model: MakeModel, rows_pat
     assert summary.learnt_tokens < summary.tokens
 
 
-@pytest.mark.timeout(180)
-def test_zero_stages_and_ranks_give_the_same_curve(make_model: MakeModel, rows_path: Path, tmp_path: Path, me: Process):
-    model = make_model()
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    script = Path(__file__).with_name("ranks.py")
-    subprocess.run([*command, str(script), str(model), str(rows_path), str(tmp_path)], check=True, timeout=170)
+def test_zero_stages_and_ranks_give_the_same_curve(two_ranks: tuple[Path, Path, Path], tmp_path: Path, me: Process):
+    model, rows_path, results = two_ranks
     curve: list[float] = []
     engine, _ = train_sft(
         model,
@@ -70,9 +64,9 @@ def test_zero_stages_and_ranks_give_the_same_curve(make_model: MakeModel, rows_p
     )
     alone = {name: tensor.float() for name, tensor in weights(engine).items()}
     for stage in (0, 2, 3):
-        two_ranks = json.loads((tmp_path / f"curve-{stage}.json").read_text())
+        two_ranks = json.loads((results / f"curve-{stage}.json").read_text())
         assert two_ranks == pytest.approx(curve, rel=2e-5)
-        exported = load_file(tmp_path / f"export-{stage}" / "model.safetensors")
+        exported = load_file(results / f"export-{stage}" / "model.safetensors")
         for name, tensor in alone.items():
             torch.testing.assert_close(exported[name], tensor, atol=2e-4, rtol=0)
 
