@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-NAMES = tuple(
-    "Ada Ben Cleo Dan Eva Finn Gus Hana Ida Jon Kim Leo Mia Ned Ola Pia Quin Rosa Sam Tess "
-    "Uma Vic Wes Xena Yuri Zoe Abel Bea Carl Dora".split()
-)
-ITEMS = tuple(
-    "cups coins books pens hats balls cards stones shells plates spoons keys rings beads caps "
-    "socks lamps bells ropes masks flags boats kites drums vases combs chairs boots jars maps".split()
-)
+_PEOPLE = """
+Ada Ben Cleo Dan Eva Finn Gus Hana Ida Jon Kim Leo Mia Ned Ola Pia Quin Rosa Sam Tess
+Uma Vic Wes Xena Yuri Zoe Abel Bea Carl Dora
+"""
+_THINGS = """
+cups coins books pens hats balls cards stones shells plates spoons keys rings beads caps
+socks lamps bells ropes masks flags boats kites drums vases combs chairs boots jars maps
+"""
+NAMES, ITEMS = tuple(_PEOPLE.split()), tuple(_THINGS.split())
 QUESTION = "How many {I} does {A} have at the end?"
 
 
@@ -34,7 +35,6 @@ START = Operation("start", "x = {n}")
 GAIN = Operation("gain", "x += {n}")
 LOSS = Operation("loss", "x -= {n}")
 GAIN_OTHER = Operation("gain", "x += {m}")
-LOSS_OTHER = Operation("loss", "x -= {m}")
 GAIN_PACKS = Operation("packs in", "x += {m} * {n}")
 LOSS_PACKS = Operation("packs out", "x -= {m} * {n}")
 DOUBLE = Operation("double", "x *= 2")
@@ -64,25 +64,30 @@ STARTS = _forms("start", {"AI": START}, "{A} has {n} {I}.", "{A} owns {n} {I}.",
 
 TRANSFER, TAKING = {"AI": LOSS, "BI": GAIN}, {"AI": GAIN, "BI": LOSS}
 OPERATIONS = (
-    *_forms("gain", {"AI": GAIN}, "{A} buys {n} {I}.", "{A} finds {n} {I}.", "{A} wins {n} {I}.", "{A} makes {n} {I}."),
-    *_forms("loss", {"AI": LOSS}, "{A} sells {n} {I}.", "{A} loses {n} {I}.", "{A} drops {n} {I}.", "{A} burns {n} {I}."),
-    *_forms(
-        "give", TRANSFER, "{A} gives {B} {n} {I}.", "{A} hands {n} {I} to {B}.", "{A} sends {n} {I} to {B}.", "{A} pays {B} {n} {I}."
-    ),
-    *_forms("take", TAKING, "{A} takes {n} {I} from {B}.", "{A} gets {n} {I} from {B}.", "{A} steals {n} {I} from {B}."),
+    *_forms("gain", {"AI": GAIN}, "{A} buys {n} {I}.", "{A} finds {n} {I}.", "{A} wins {n} {I}."),
+    *_forms("gain", {"AI": GAIN}, "{A} makes {n} {I}."),
+    *_forms("loss", {"AI": LOSS}, "{A} sells {n} {I}.", "{A} loses {n} {I}.", "{A} drops {n} {I}."),
+    *_forms("loss", {"AI": LOSS}, "{A} burns {n} {I}."),
+    *_forms("give", TRANSFER, "{A} gives {B} {n} {I}.", "{A} hands {n} {I} to {B}."),
+    *_forms("give", TRANSFER, "{A} sends {n} {I} to {B}.", "{A} pays {B} {n} {I}."),
+    *_forms("take", TAKING, "{A} takes {n} {I} from {B}.", "{A} gets {n} {I} from {B}."),
+    *_forms("take", TAKING, "{A} steals {n} {I} from {B}."),
     *_forms("lend", TRANSFER, "{A} lends {B} {n} {I}.", "{A} returns {n} {I} to {B}."),
     *_forms("lend", TAKING, "{A} borrows {n} {I} from {B}.", "{A} collects {n} {I} from {B}."),
     *_forms("multiply", {"AI": DOUBLE}, "{A} doubles the {I}.", "The {I} of {A} double."),
     *_forms("multiply", {"AI": TRIPLE}, "{A} triples the {I}.", "The {I} of {A} triple."),
-    *_forms("halve", {"AI": HALF}, "{A} halves the {I}.", "Half of the {I} of {A} break.", "{A} donates half of the {I}."),
+    *_forms(
+        "halve", {"AI": HALF}, "{A} halves the {I}.", "Half of the {I} of {A} break.", "{A} donates half of the {I}."
+    ),
     *_forms("packs", {"AI": GAIN_PACKS}, "{A} orders {m} boxes of {n} {I}.", "{A} opens {m} bags of {n} {I}."),
     *_forms("packs", {"AI": LOSS_PACKS}, "{A} ships {m} boxes of {n} {I}."),
     *_forms("packs", {"AI": LOSS_PACKS, "BI": GAIN_PACKS}, "{A} mails {B} {m} boxes of {n} {I}."),
-    *_forms("trade", {"AI": LOSS, "AJ": GAIN_OTHER}, "{A} trades {n} {I} for {m} {J}.", "{A} swaps {n} {I} for {m} {J}."),
     *_forms(
         "trade",
-        {"AI": LOSS, "AJ": GAIN_OTHER, "BI": GAIN, "BJ": LOSS_OTHER},
-        "{A} barters {n} {I} with {B} for {m} {J}.",
+        {"AI": LOSS, "AJ": GAIN_OTHER},
+        "{A} trades {n} {I} for {m} {J}.",
+        "{A} swaps {n} {I} for {m} {J}.",
+        "{A} exchanges {n} {I} for {m} {J}.",
     ),
 )
 OPERATION_KINDS = tuple(dict.fromkeys(template.kind for template in OPERATIONS))

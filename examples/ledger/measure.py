@@ -17,11 +17,10 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from scipy.stats import binomtest
-
 from examples.ledger.data import load
 from examples.ledger.family import STUDENT_PART, next_step, tasks
 from examples.ledger.playing import Played, Player
+from scipy.stats import binomtest
 
 EVAL = Path("examples/ledger/data/eval.jsonl")
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
-
 from examples.ledger.family import OBSERVATION, Message, Task
 from examples.ledger.interpreter import State, run
 from examples.ledger.tokenizer import CONTEXT
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 MAX_STEPS = 14
 TURN_TOKENS = 40
@@ -47,9 +46,7 @@ class Played:
     def then(self, turn: str) -> "Played":
         """The conversation after one more turn, executed."""
         observation, state = run(turn, self.state, self.task.documents)
-        return Played(
-            self.task, (*self.turns, turn), (*self.observations, observation), (*self.states, state)
-        )
+        return Played(self.task, (*self.turns, turn), (*self.observations, observation), (*self.states, state))
 
     def before(self, step: int) -> "Played":
         """The conversation before step `step`, counted from 0."""
@@ -72,10 +69,9 @@ class Player:
     def next_turns(self, played: list[Played]) -> list[str]:
         """The model's own next turn in each conversation, greedy; "" where the context is full."""
         prompts = [
-            self.tokenizer.apply_chat_template(p.messages(), tokenize=False, add_generation_prompt=True)
-            for p in played
+            self.tokenizer.apply_chat_template(p.messages(), tokenize=False, add_generation_prompt=True) for p in played
         ]
-        encoded = [ids[: CONTEXT] for ids in self.tokenizer(prompts, add_special_tokens=False)["input_ids"]]
+        encoded = [ids[:CONTEXT] for ids in self.tokenizer(prompts, add_special_tokens=False)["input_ids"]]
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
         turns = [""] * len(encoded)
         for chunk in (order[i : i + BATCH] for i in range(0, len(order), BATCH)):

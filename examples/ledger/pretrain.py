@@ -18,13 +18,12 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
 from examples.ledger.family import STUDENT_PART, WHOLE, Part, solution, tasks
 from examples.ledger.muon import Muon
 from examples.ledger.tokenizer import CONTEXT, build
 from examples.ledger.wandering import wander
+from torch import Tensor
+from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 ROPE_THETA = 1000.0
 HEAD_SIZE = 32
@@ -167,7 +166,9 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
     with torch.no_grad():
         difference = (model(probe).logits.log_softmax(-1) - reloaded(probe).logits.log_softmax(-1)).abs().max()
     if not difference < TOLERANCE:
-        raise RuntimeError(f"{folder}: log-probabilities differ by {difference:.2e} after reloading, tolerance {TOLERANCE}")
+        raise RuntimeError(
+            f"{folder}: log-probabilities differ by {difference:.2e} after reloading, tolerance {TOLERANCE}"
+        )
     print(f"saved {folder}, log-probabilities within {difference:.1e} after reloading", flush=True)
 
 

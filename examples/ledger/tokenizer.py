@@ -9,11 +9,10 @@ The tags of the turn format are one token each but not special: they are part of
 import re
 from pathlib import Path
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
-
 from examples.ledger.family import END_OF_DOCUMENTS, FINISH, READ, next_step, render_step
 from examples.ledger.language import ITEMS, NAMES, OPERATIONS, QUESTION, SKIP, START, TEMPLATES
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 PAD, END = "<|pad|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
