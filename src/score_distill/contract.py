@@ -78,7 +78,10 @@ class Served(Model):
 
 
 class StageConfig(Model):
-    """Everything a stage needs. ``run`` is the key prefix of the run in the store, ``base`` resolves relative URIs."""
+    """Everything a stage needs. ``run`` is the key prefix of the run in the store, ``base`` resolves relative URIs.
+
+    ``teacher_tokens`` are left of the budget: a stage that spends them raises BudgetSpent.
+    """
 
     run: str
     step: str
@@ -92,6 +95,7 @@ class StageConfig(Model):
     teacher: Served | None = None
     student: Served | None = None
     sandbox: str | None = None
+    teacher_tokens: int | None = None
 
 
 class Progress(Model):

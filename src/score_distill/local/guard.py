@@ -25,7 +25,8 @@ def main(arguments: list[str]) -> int:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
     try:
-        child = subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_guard).pid
+        started = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, preexec_fn=die_with_guard)
+        child = started.pid
     except OSError as error:
         print(f"{command[0]}: {error.strerror}", file=sys.stderr)
         return 127

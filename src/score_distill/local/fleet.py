@@ -1,0 +1,198 @@
+"""The servers that a run needs on one machine: a vLLM for the teacher, one for the student, the sandbox daemon.
+
+Says how each is started and when it is ready, and what a step is told of it. A teacher behind an endpoint is no
+server of ours. How a server is kept up is ``servers.py``.
+"""
+
+import asyncio
+import json
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import asdict
+from math import ceil
+from pathlib import Path
+from typing import Literal, Self
+
+import aiohttp
+
+from score_distill.agent.completer import OpenAIClient
+from score_distill.agent.serving import PROBE, record_probe
+from score_distill.api import Agent, Serving
+from score_distill.artifacts.models import model_folder
+from score_distill.contract import BadInput, Served
+from score_distill.local import keys, machine, processes, vllm
+from score_distill.local.layout import Site
+from score_distill.local.servers import Launch, Server
+from score_distill.sandbox.client import Sandbox, SandboxError
+from score_distill.sandbox.limits import MIB, Limits
+
+Name = Literal["teacher", "student", "sandbox"]
+MODEL_SECONDS, SANDBOX_SECONDS = 1800.0, 120.0
+
+
+class Fleet:
+    """Use as an async context manager: at its end every server and all it started are gone."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._socket_folder = tempfile.TemporaryDirectory(prefix="score-")
+        self.servers: dict[Name, Server] = {
+            "teacher": self._server("teacher", self._teacher, MODEL_SECONDS),
+            "student": self._server("student", self._student, MODEL_SECONDS),
+            "sandbox": self._server("sandbox", self._sandbox, SANDBOX_SECONDS),
+        }
+        self.served: dict[Name, Served] = {}
+        self.socket: Path | None = None
+        if endpoint := site.run.spec.teacher.endpoint:
+            del self.servers["teacher"]
+            key_file = None
+            if endpoint.api_key_secret:
+                found = keys.find(endpoint.api_key_secret, site.environ)
+                key_file = str(keys.keep(site.work / "keys" / "endpoint", found))
+            self.served["teacher"] = Served(url=endpoint.url.rstrip("/"), model=endpoint.model, key_file=key_file)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.keep(())
+        self._socket_folder.cleanup()
+        shutil.rmtree(self._site.work / "keys", ignore_errors=True)
+
+    def of(self, needs: Iterable[str]) -> list[Server]:
+        return [server for name, server in self.servers.items() if name in needs]
+
+    async def keep(self, needs: Iterable[str]) -> None:
+        """Stop the servers that nothing needs any more."""
+        unused = [server for name, server in self.servers.items() if name not in needs]
+        await asyncio.gather(*(server.stop() for server in unused))
+
+    def _server(self, name: Name, launch: Callable[[], Awaitable[Launch]], deadline: float) -> Server:
+        return Server(name, launch, log=self._site.logs / f"{name}.log", folder=self._site.folder, deadline=deadline)
+
+    async def _teacher(self) -> Launch:
+        teacher = self._site.run.spec.teacher
+        assert teacher.model is not None
+        folder = await asyncio.to_thread(model_folder, teacher.model, self._site.places)
+        return self._vllm("teacher", folder, teacher.serving, managed=False)
+
+    async def _student(self) -> Launch:
+        student = self._site.run.spec.student
+        source = await asyncio.to_thread(model_folder, student.model, self._site.places)
+        folder = await self._untied(source)
+        return self._vllm("student", folder, student.serving, managed=True)
+
+    def _vllm(self, name: Name, folder: Path, serving: Serving, *, managed: bool) -> Launch:
+        site, port = self._site, free_port()
+        key = keys.fresh()
+        root = f"http://127.0.0.1:{port}"
+        served = Served(
+            url=f"{root}/v1",
+            model=name,
+            key_file=str(keys.keep(site.work / "keys" / name, key)),
+            admin_url=root if managed else None,
+            model_dir=str(folder),
+        )
+        given = machine.environment(site.environ, site.machine)
+        home = site.work / "servers" / name
+        home.mkdir(parents=True, exist_ok=True)
+
+        async def ready() -> bool:
+            if not await answers(served):
+                return False
+            if managed and not (folder / PROBE).exists():
+                async with OpenAIClient(served) as client:
+                    await record_probe(client, folder)
+            self.served[name] = served
+            return True
+
+        command = vllm.command(folder, name, serving, port, site.machine)
+        return Launch(command, vllm.environ(given, site.machine, home, key, managed=managed), ready)
+
+    async def _untied(self, source: Path) -> Path:
+        """A folder of our own with the base student, whose weights can be pushed: tied embeddings made two."""
+        folder = self._site.work / "servers" / "base"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if json.loads((source / "config.json").read_text()).get("tie_word_embeddings") is False:
+            folder.mkdir()
+            for path in source.iterdir():
+                if not path.name.startswith(".") and path.name != PROBE:
+                    (folder / path.name).symlink_to(path.resolve())
+            return folder
+        code = "import sys; from pathlib import Path; from score_distill.train.export import untie; "
+        code += "untie(Path(sys.argv[1]), Path(sys.argv[2])).joinpath('probe.json').unlink(missing_ok=True)"
+        log = self._site.logs / "untie.log"
+        command = [sys.executable, "-c", code, str(source), str(folder)]
+        environ = machine.environment(self._site.environ, self._site.machine)
+        process = await processes.start("untie", command, environ, log, self._site.folder)
+        try:
+            if code_of := await process.wait():
+                end = "\n".join(f"  {line}" for line in processes.last_lines(log, 5))
+                raise BadInput(f"{source}: its tied embeddings could not be untied (exit code {code_of}):\n{end}")
+        finally:
+            process.close()
+        return folder
+
+    async def _sandbox(self) -> Launch:
+        path = Path(self._socket_folder.name) / f"{keys.fresh()[:8]}.sock"
+        arguments = json.dumps(
+            {"limits": asdict(limits(self._site.run.spec.method.agent)), "libraries": [], "socket": str(path)}
+        )
+
+        async def ready() -> bool:
+            if not path.exists() or not await runs_code(path):
+                return False
+            self.socket = path
+            return True
+
+        command = [sys.executable, "-m", "score_distill.sandbox.supervisor", arguments]
+        return Launch(command, machine.bare_environment(self._site.environ), ready)
+
+
+def limits(agent: Agent) -> Limits:
+    """What the manifest says of one step's code, as the sandbox takes it."""
+    return Limits(
+        wall_seconds=agent.step_seconds,
+        cpu_seconds=ceil(agent.step_seconds),
+        memory_bytes=agent.memory_mib * MIB,
+        observation_chars=max(128, agent.observation_chars),
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+async def answers(served: Served) -> bool:
+    """Whether a model server continues a prompt for our key."""
+    assert served.key_file is not None
+    headers = {"Authorization": f"Bearer {Path(served.key_file).read_text()}"}
+    body = {"model": served.model, "prompt": [1], "max_tokens": 1}
+    timeout = aiohttp.ClientTimeout(total=120, sock_connect=2)
+    try:
+        async with (
+            aiohttp.ClientSession(headers=headers, timeout=timeout) as session,
+            session.post(f"{served.url}/completions", json=body) as response,
+        ):
+            return response.status == 200
+    except (aiohttp.ClientError, TimeoutError):
+        return False
+
+
+async def runs_code(path: Path) -> bool:
+    """Whether the sandbox daemon opens a session and runs a step in it."""
+    with suppress(SandboxError, OSError):
+        sandbox = await Sandbox.connect(path)
+        try:
+            branch = await sandbox.open()
+            return (await branch.run("print(6 * 7)")).output.strip() == "42"
+        finally:
+            await sandbox.close()
+    return False

@@ -1,0 +1,85 @@
+"""Where a run happens on this machine: the run, its folder, its store and what the machine has. Pure but for opening.
+
+The folder of a run holds ``work`` (scratch of steps, cache of models), ``logs`` and ``report``; when the store is a
+folder here, it is the run's folder in the store, so that everything of a run is in one place.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from score_distill.api import DistillationRun
+from score_distill.artifacts.places import Places, local_path, scheme
+from score_distill.artifacts.store import Store, open_store
+from score_distill.contract import BadInput
+from score_distill.local import keys
+from score_distill.local.machine import Machine
+
+
+@dataclass(frozen=True)
+class Site:
+    """``base`` resolves relative URIs of the manifest, ``folder`` is the run's own, ``environ`` the user's."""
+
+    run: DistillationRun
+    base: Path
+    folder: Path
+    environ: Mapping[str, str]
+    machine: Machine
+
+    @property
+    def key(self) -> str:
+        """The run's key in its store."""
+        return self.run.metadata.name
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report"
+
+    @property
+    def store_uri(self) -> str:
+        """The store's URI, absolute."""
+        uri = self.run.spec.artifacts.uri
+        return uri if scheme(uri) == "s3" else str(local_path(uri, self.base).resolve())
+
+    @cached_property
+    def store(self) -> Store:
+        try:
+            return open_store(self.store_uri, self.store_environ)
+        except ValueError as error:
+            raise BadInput(f"spec.artifacts.uri: {error}") from error
+
+    @property
+    def store_environ(self) -> dict[str, str]:
+        return keys.store_environ(self.run.spec.artifacts.credentials_secret, self.environ)
+
+    @property
+    def places(self) -> Places:
+        claims = Path(self.environ.get("SCORE_CLAIMS", "/claims"))
+        return Places(base=self.base, cache=self.work / "cache", claims=claims, environ=self.environ)
+
+
+def site_of(
+    run: DistillationRun, base: Path, folder: Path | None, environ: Mapping[str, str], machine: Machine
+) -> Site:
+    """The site of a run; without ``folder`` beside its artifacts, or in ./runs/NAME when those are not on this machine.
+
+    Raises BadInput when the store's URI is neither s3:// nor local.
+    """
+    uri = run.spec.artifacts.uri
+    if folder is None and scheme(uri) == "s3":
+        folder = Path("runs", run.metadata.name)
+    elif folder is None:
+        try:
+            folder = local_path(uri, base) / run.metadata.name
+        except ValueError as error:
+            raise BadInput(f"spec.artifacts.uri: {error}") from error
+    return Site(run, base.resolve(), folder.resolve(), environ, machine)

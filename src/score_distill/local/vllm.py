@@ -1,0 +1,47 @@
+"""How vLLM is started for a run: the command and the environment, pure. Keeping it up is ``servers.py``.
+
+It listens on 127.0.0.1 alone. The API key goes by environment, never in an argument. Only the student's server has
+vLLM's management routes (weight push), which no key guards.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from score_distill.api import Serving
+from score_distill.local.machine import Machine
+
+
+def command(model: Path, name: str, serving: Serving, port: int, machine: Machine) -> list[str]:
+    options = {
+        "--model": str(model),
+        "--served-model-name": name,
+        "--host": "127.0.0.1",
+        "--port": str(port),
+        "--dtype": serving.dtype,
+        "--max-model-len": str(serving.context_length),
+        "--uvicorn-log-level": "warning",
+    }
+    flags = ["--enable-prompt-tokens-details", "--enable-prefix-caching"]
+    if not machine.gpus:
+        flags.append("--enforce-eager")
+    words = [word for option in options.items() for word in option]
+    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words, *flags, *serving.args]
+
+
+def environ(given: Mapping[str, str], machine: Machine, home: Path, key: str, *, managed: bool) -> dict[str, str]:
+    """``home`` takes every file that vLLM would leave in the user's folders; ``managed`` opens the weight push."""
+    secrets = ("AWS_", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+    kept = {name: value for name, value in given.items() if not name.startswith(secrets)}
+    own = {
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "XDG_CONFIG_HOME": str(home / "config"),
+        "VLLM_API_KEY": key,
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_SERVER_DEV_MODE": "1" if managed else "0",
+    }
+    for_cpu = {"VLLM_CPU_KVCACHE_SPACE": str(machine.cache_gib), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    return {**({} if machine.gpus else for_cpu), **kept, **own}
