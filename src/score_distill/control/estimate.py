@@ -7,7 +7,7 @@ A step that has run is not estimated. Until a step that asks the same role has r
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from score_distill.api import Spec
+from score_distill.api import PromptStyle, Spec
 from score_distill.control.pipeline import Step
 
 
@@ -27,7 +27,8 @@ class Typical:
     steps: float = 0.6
     step_tokens: float = 0.25
     observation: float = 0.1
-    question_tokens: int = 400
+    instructions: int = 400
+    question: int = 50
     corrections: float = 1.5
 
 
@@ -51,23 +52,23 @@ def tasks_of(spec: Spec, train: int, evaluation: int) -> Tasks:
     return Tasks(cold_start, dev, train - cold_start - dev, evaluation)
 
 
-def attempt_tokens(spec: Spec, measured: float | None = None, share: float = 1.0) -> int:
-    """Tokens of one attempt at a task, or of the last ``share`` of its steps; every step sends all that came before."""
+def attempt_tokens(spec: Spec, prompt: PromptStyle, measured: float | None) -> int:
+    """Tokens of one attempt at a task; every step sends all that came before."""
     if measured is not None:
-        return round(measured * share)
+        return round(measured)
     agent = spec.method.agent
     steps = max(1, round(agent.max_steps * TYPICAL.steps))
     turn = agent.step_tokens * TYPICAL.step_tokens
     observation = agent.observation_chars / 4 * TYPICAL.observation
-    first = round(steps * (1 - share))
-    return round(sum(TYPICAL.question_tokens + n * (turn + observation) + turn for n in range(first, steps)))
+    opening = TYPICAL.question + (TYPICAL.instructions if prompt == "Instructions" else 0)
+    return round(sum(opening + n * (turn + observation) + turn for n in range(steps)))
 
 
 def estimate(step: Step, spec: Spec, tasks: Tasks, measured: Mapping[str, float]) -> Tokens:
     """What ``step`` will cost. ``measured`` has the tokens of an attempt by role, where a step has shown them."""
     method = spec.method
-    student = attempt_tokens(spec, measured.get("student"))
-    teacher = attempt_tokens(spec, measured.get("teacher"))
+    student = attempt_tokens(spec, spec.student.prompt, measured.get("student"))
+    teacher = attempt_tokens(spec, spec.teacher.prompt, measured.get("teacher"))
     known = {role: "measured" if role in measured else "assumed" for role in ("student", "teacher")}
     match step.verb:
         case "demonstrate":

@@ -24,7 +24,8 @@ def command(model: Path, name: str, serving: Serving, port: int, machine: Machin
     }
     flags = ["--enable-prompt-tokens-details", "--enable-prefix-caching"]
     if not machine.gpus:
-        flags.append("--enforce-eager")
+        # A chunk of a seeded request's prompt takes a sample back, which a CPU generator cannot: the engine dies.
+        flags += ["--enforce-eager", "--no-enable-chunked-prefill"]
     words = [word for option in options.items() for word in option]
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words, *flags, *serving.args]
 

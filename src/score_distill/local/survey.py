@@ -1,0 +1,115 @@
+"""What can be said of a run from outside, at any time: its plan with estimates, and how far it is.
+
+Only reads: a run that was not begun is not begun by asking. Whoever executes the run is not disturbed.
+"""
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from score_distill.api import DistillationRun, TaskSet
+from score_distill.artifacts.data import DataNotUsable, open_data
+from score_distill.artifacts.steps import Manifest, completed_steps
+from score_distill.artifacts.store import StoreError
+from score_distill.control.change import changes
+from score_distill.control.estimate import Tasks, tasks_of
+from score_distill.control.plan import Plan, plan
+from score_distill.local.layout import Site
+from score_distill.local.records import done_of
+from score_distill.local.view import StepView, View, line, read_view
+
+
+def survey(site: Site) -> tuple[Site, Plan, list[str]]:
+    """The plan with estimates, and remarks: task files that could not be counted, fields that may not change."""
+    remarks: list[str] = []
+    manifests = _manifests(site)
+    tasks = _split(site, manifests, remarks)
+    if manifests or _exists(site):
+        try:
+            before = DistillationRun.model_validate_json(site.store.get(f"{site.key}/run.json"))
+            remarks += [f"changed since the run began: {one}" for one in changes(before, site.run)]
+        except StoreError:
+            pass
+    return site, plan(site.run, done_of(manifests), tasks), remarks
+
+
+def print_plan(site: Site, found: Plan, remarks: list[str]) -> None:
+    console = Console(highlight=False)
+    grid = Table("step", "state", "teacher tokens", "student tokens", box=None, padding=(0, 2, 0, 0))
+    for column in grid.columns[2:4]:
+        column.justify = "right"
+    for one in found.steps:
+        tokens = [f"{count:,}" if count else "-" for count in (one.tokens.teacher, one.tokens.student)]
+        grid.add_row(one.step.name, one.state, *tokens)
+    console.print(grid)
+    for one in found.steps:
+        if one.state != "done" and one.tokens.teacher + one.tokens.student:
+            console.print(Text(f"{one.step.name}: {one.tokens.basis}"), soft_wrap=True)
+    spent = found.spent("teacher")
+    console.print(f"teacher tokens: {spent:,} spent, {found.tokens('teacher') - spent:,} to come (estimated)")
+    budget = site.run.spec.budget.teacher_tokens
+    if budget is not None:
+        over = ": the estimate is over it" if found.tokens("teacher") > budget else ""
+        console.print(f"budget: {budget:,} teacher tokens{over}")
+    for remark in remarks:
+        console.print(Text(f"note: {remark}"), soft_wrap=True)
+    console.print(Text(f"folder: {site.folder}"), soft_wrap=True)
+
+
+def print_status(site: Site, now: float | None = None) -> None:
+    """Each step, and the servers while a runner is alive."""
+    now = time.time() if now is None else now
+    found = plan(site.run, done_of(_manifests(site)), None)
+    view = read_view(site.work / "view.json")
+    live = view is not None and view.live
+    print(f"run {site.key} in {site.folder}: {_state(found, view, live)}")
+    for one in found.steps:
+        seen = next((step for step in view.steps if step.name == one.step.name), None) if view else None
+        seen = seen or StepView(name=one.step.name)
+        if one.state == "done":
+            seen = seen.model_copy(update={"state": "done", "note": ""})
+        elif seen.state == "running" and not live:
+            seen = seen.model_copy(update={"state": "interrupted"})
+        print(line(seen, now))
+    if live and view is not None:
+        for name, state in view.servers.items():
+            print(f"server {name}: {state}")
+
+
+def _state(found: Plan, view: View | None, live: bool) -> str:
+    if not found.left:
+        return "finished"
+    if live and view is not None:
+        return f"running (process {view.pid})"
+    return "not running; score-distill run goes on" if view else "not begun"
+
+
+def _manifests(site: Site) -> dict[str, Manifest]:
+    return completed_steps(site.store, site.key) if _exists(site) else {}
+
+
+def _exists(site: Site) -> bool:
+    return "://" in site.store_uri or Path(site.store_uri, site.key).is_dir()
+
+
+def _split(site: Site, manifests: dict[str, Manifest], remarks: list[str]) -> Tasks | None:
+    """The parts as ``prepare`` made them, or as the task files promise."""
+    spec = site.run.spec
+    try:
+        evaluation = sum(_count(site, one) for one in spec.tasks.eval)
+        if "prepare" in manifests:
+            counts = manifests["prepare"].counts
+            mentor = counts.get("sft", 0) + counts.get("rl", 0)
+            return Tasks(counts.get("cold_start", 0), counts.get("dev", 0), mentor, evaluation)
+        return tasks_of(spec, _count(site, spec.tasks.train), evaluation)
+    except (DataNotUsable, StoreError) as error:
+        remarks.append(f"no estimates: {error}")
+        return None
+
+
+def _count(site: Site, tasks: TaskSet) -> int:
+    lines = sum(1 for one in open_data(tasks.uri, site.places) if one.strip())
+    return lines if tasks.limit is None else min(lines, tasks.limit)
