@@ -117,7 +117,7 @@ def test_data_faults_say_what_would_be_right(places):
         ("plain.gz", "damaged gzip"),
         ("cut.gz", "damaged gzip"),
         ("hf://x/y", "does not work here"),
-        ("s3://file", "no bucket"),
+        ("s3://file", "names no file"),
     ]:
         with pytest.raises(DataNotUsable, match=message):
             list(open_data(uri, places))

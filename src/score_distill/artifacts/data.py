@@ -37,6 +37,8 @@ def _open(uri: str, places: Places) -> IO[bytes]:
     if scheme(uri) == "s3":
         from score_distill.artifacts.s3 import open_s3
 
-        folder, _, key = uri.rpartition("/")
-        return cast(IO[bytes], open_s3(folder, places.environ).open(key))
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        if not bucket or not key:
+            raise ValueError("names no file; write s3://BUCKET/PATH")
+        return cast(IO[bytes], open_s3(f"s3://{bucket}", places.environ).open(key))
     return local_path(uri, places.base, places.claims).open("rb")

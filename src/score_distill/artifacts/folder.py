@@ -177,10 +177,10 @@ def _locked_new(folder: Path) -> Iterator[IO[bytes]]:
 def _sweep(folder: Path) -> None:
     for path in folder.iterdir():
         try:
-            with path.open("rb") as file:
+            with path.open("r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
-        except (FileNotFoundError, BlockingIOError):
+        except (FileNotFoundError, BlockingIOError, PermissionError):
             continue
 
 

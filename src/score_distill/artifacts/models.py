@@ -110,7 +110,7 @@ def _from_hub(uri: str, places: Places) -> Path:
                     name,
                     revision=revision or None,
                     cache_dir=places.cache / "hub",
-                    token=places.environ.get("HF_TOKEN", False),
+                    token=places.environ.get("HF_TOKEN"),
                     endpoint=places.environ.get("HF_ENDPOINT"),
                     allow_patterns=[*_BESIDE_WEIGHTS, weights],
                     ignore_patterns=_NOT_NEEDED,

@@ -8,7 +8,7 @@ bucket's lifecycle rule for incomplete uploads removes them.
 
 import io
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -16,40 +16,20 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import boto3
-from boto3.exceptions import RetriesExceededError
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    CredentialRetrievalError,
-    HTTPClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-    ParamValidationError,
-    PartialCredentialsError,
-)
+from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from score_distill.artifacts.s3_errors import code_of, store_errors
 from score_distill.artifacts.s3_journal import S3Appender
-from score_distill.artifacts.store import (
-    StoreDenied,
-    StoreError,
-    StoreFull,
-    StoreMissing,
-    StoreUnreachable,
-    check_key,
-    claim_journal,
-    room_needed,
-)
+from score_distill.artifacts.store import StoreDenied, StoreMissing, check_key, claim_journal, room_needed
 
 ATTEMPTS = 5
 PART = 64 << 20
 CHUNK = 1 << 20
-_NO_KEYS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
-_NOT_NOW = ("ConditionalRequestConflict", "409")
-_THERE = ("PreconditionFailed", "412")
-_FULL = ("QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "507")
+NOT_NOW = ("ConditionalRequestConflict", "409")
+TAKEN = ("PreconditionFailed", "412")
 
 
 @dataclass(frozen=True)
@@ -61,13 +41,13 @@ class Credentials:
 
 def open_s3(uri: str, environ: Mapping[str, str]) -> "S3Store":
     """The store at `s3://bucket/prefix`; endpoint, region and keys from the AWS_ variables in `environ`."""
-    parts = urlsplit(uri)
-    if not parts.netloc:
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    if not bucket:
         raise ValueError(f"{uri}: no bucket; write s3://BUCKET/PREFIX")
     access, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
     return S3Store(
-        parts.netloc,
-        parts.path.strip("/"),
+        bucket,
+        prefix.strip("/"),
         environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL"),
         Credentials(access, secret, environ.get("AWS_SESSION_TOKEN")) if access and secret else None,
         environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"),
@@ -85,27 +65,23 @@ class S3Store:
         credentials: Credentials | None = None,
         region: str | None = None,
     ) -> None:
-        session = boto3.session.Session(
-            aws_access_key_id=credentials and credentials.access_key,
-            aws_secret_access_key=credentials and credentials.secret_key,
-            aws_session_token=credentials and credentials.session_token,
-            region_name=region or "us-east-1",
-        )
         config = Config(
             connect_timeout=5,
             read_timeout=30,
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-            max_pool_connections=16,
+            s3={"addressing_style": "path" if endpoint_url else "auto"},
+            request_checksum_calculation="when_required",  # servers other than AWS often lack the newer ones
+            response_checksum_validation="when_required",
         )
-        if endpoint_url:  # other servers than AWS know buckets by path alone, and often none of the newer checksums
-            config = config.merge(
-                Config(
-                    s3={"addressing_style": "path"},
-                    request_checksum_calculation="when_required",
-                    response_checksum_validation="when_required",
-                )
-            )
-        self._client = session.client("s3", endpoint_url=endpoint_url, config=config)
+        self._client = boto3.session.Session().client(
+            "s3",
+            region_name=region,
+            endpoint_url=endpoint_url,
+            aws_access_key_id=credentials and credentials.access_key,
+            aws_secret_access_key=credentials and credentials.secret_key,
+            aws_session_token=credentials and credentials.session_token,
+            config=config,
+        )
         self._transfer = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=4)
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
@@ -174,7 +150,7 @@ class S3Store:
     def _put_once(self, name: str, body: BinaryIO, condition: dict[str, str]) -> bool:
         """One request; another when a writer of the same key was in the middle of it. False when the key is taken."""
         for attempt in Retrying(
-            retry=retry_if_exception(lambda error: _code(error) in _NOT_NOW),
+            retry=retry_if_exception(lambda error: code_of(error) in NOT_NOW),
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_random_exponential(0.1, 2),
             reraise=True,
@@ -184,7 +160,7 @@ class S3Store:
                 try:
                     self._client.put_object(Bucket=self._bucket, Key=name, Body=body, **condition)
                 except ClientError as error:
-                    if _code(error) not in _THERE:
+                    if code_of(error) not in TAKEN:
                         raise
                     return False
         return True
@@ -213,38 +189,8 @@ class S3Store:
             pages = self._client.get_paginator("list_objects_v2")
             yield from pages.paginate(Bucket=self._bucket, Prefix=folder, **options)
 
-    @contextmanager
-    def _errors(self, key: str) -> Iterator[None]:
-        """Errors in the store's own terms. The cause is not chained: a request may quote what must not be seen."""
-        try:
-            yield
-        except ClientError as error:
-            raise self._explained(key, error) from None
-        except _NO_KEYS as error:
-            hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            raise StoreDenied(f"{self._where}: no credentials ({type(error).__name__}); {hint}") from None
-        except ParamValidationError as error:
-            raise StoreError(f"{self._where}: {error}") from None
-        except (BotoCoreError, RetriesExceededError) as error:
-            kind = type(error).__name__
-            raise StoreUnreachable(
-                f"{self._where}: no answer about {key or '/'}, tried {ATTEMPTS} times ({kind})"
-            ) from None
-
-    def _explained(self, key: str, error: ClientError) -> StoreError:
-        code, status = _code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        about = f"{self._where}: {key or '/'}: {code}"
-        if code == "NoSuchBucket":
-            return StoreError(f"{about}; create the bucket or correct its name")
-        if code in _FULL:
-            return StoreFull(f"{about}; make room and start again, nothing stored is lost")
-        if status in (401, 403):
-            return StoreDenied(f"{about}; check the access key, its secret and what it may do in this bucket")
-        if status == 404:
-            return StoreMissing(f"{about}; no such object")
-        if status >= 500 or code == "SlowDown":
-            return StoreUnreachable(f"{about}, tried {ATTEMPTS} times; the server answers with errors")
-        return StoreError(f"{about} (HTTP {status})")
+    def _errors(self, key: str) -> AbstractContextManager[None]:
+        return store_errors(f"{self._where}: {key or '/'}", ATTEMPTS)
 
 
 class _Stream(io.RawIOBase):
@@ -266,7 +212,3 @@ class _Stream(io.RawIOBase):
         size = min(len(buffer), len(self._rest))
         buffer[:size], self._rest = self._rest[:size], self._rest[size:]
         return size
-
-
-def _code(error: BaseException) -> str:
-    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""

@@ -23,6 +23,7 @@ from score_distill.artifacts.store import (
     ArtifactCorrupt,
     Store,
     StoreMissing,
+    check_key,
     encode_row,
     read_journal,
     room_needed,
@@ -145,6 +146,8 @@ class StepWriter:
         return Commit(stands, "same" if stands.same_result(ours) else "kept")
 
     def _add(self, files: dict[str, FileRef]) -> dict[str, FileRef]:
+        for name in files:
+            check_key(name)
         if twice := files.keys() & self._files.keys():
             raise ValueError(f"step {self._step} has a file {min(twice)} already")
         self._files |= files

@@ -73,7 +73,7 @@ class Store(Protocol):
     def exists(self, key: str) -> bool: ...
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Every key below the folder `prefix` ("" is all), in the order of their characters."""
+        """Every key below the folder `prefix` ("" is all); S3 servers differ in the order."""
 
     def children(self, prefix: str) -> tuple[str, ...]:
         """Names of the folders directly below the folder `prefix`, sorted."""
@@ -149,7 +149,7 @@ def read_journal(store: Store, prefix: str) -> Iterator[dict[str, Any]]:
     A last line without its end was being written when its process died: it is left out. Workers that raced may have
     recorded the same work twice: keep the first of each.
     """
-    for key in store.list(prefix):
+    for key in sorted(store.list(prefix)):
         for number, line in enumerate(store.open_lines(key), 1):
             if line.endswith(b"\n"):
                 yield decode_row(line, f"{key}:{number}")

@@ -50,9 +50,16 @@ def test_kill_9_while_a_file_is_replaced_leaves_a_whole_one_and_no_litter(folder
     for file, content in zip(files, contents, strict=True):
         file.write_bytes(content)
     store, litter = folder_place.open(), 0
+    writer = folder_place.start("replace", *files)
+    assert writer.stdout.readline() == "ready\n"
+    for _ in range(100):
+        folder_place.open().put("small", b"")
+    assert writer.poll() is None, "opening the store swept the file of a living writer"
+    writer.kill()
+    writer.communicate()
     for _ in range(8):
         process = folder_place.start("replace", *files)
-        process.stdout.readline()
+        assert process.stdout.readline() == "ready\n"
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(rng.uniform(0.0, 0.15))
         process.kill()
