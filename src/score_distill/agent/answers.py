@@ -7,40 +7,55 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
+from fractions import Fraction
 
+from score_distill.agent.mathematics import verifier
 from score_distill.agent.trajectory import Verdict
 from score_distill.api import Metric
 
 F1_RIGHT = 0.8
+LONGEST_MATHEMATICS = 1000
+ROUNDING = Fraction(1, 1000)
+
+_ARTICLES = {"a", "an", "the"}
+_NUMBER = re.compile(r"[$€£]?\s*([+-]?(?:\d{1,40}(?:\.\d{1,40})?|\.\d{1,40}))(?:\s*/\s*(\d{1,40}))?((?:\s+[^\W\d_]+)*)")
+_MULTIPLES = {"hundred", "thousand", "million", "billion", "trillion", "dozen", "percent", "k", "m"}
 
 
 def check(metric: Metric, answer: str | None, reference: str) -> Verdict:
-    """The rules' verdict; ``correct`` is None when they cannot decide.
+    """The rules' verdict; ``correct`` is None when they cannot decide. May block for seconds under ``math``.
 
     exact: equal after `normal`. math: equal numbers or expressions (math-verify). f1: token F1 of at least 0.8.
     """
     if answer is None:
         return Verdict(correct=False, by="exact", detail="no answer")
+    if metric == "math":
+        if bare(answer) == bare(reference):
+            return Verdict(correct=True, by="exact")
+        same = math_equal(answer, reference)
+        return Verdict(correct=same, by="none" if same is None else "math")
     if normal(answer) == normal(reference):
         return Verdict(correct=True, by="exact")
     if metric == "exact":
         return Verdict(correct=False, by="exact")
-    if metric == "f1":
-        score = token_f1(answer, reference)
-        return Verdict(correct=score >= F1_RIGHT, by="f1", detail=f"{score:.3f}")
-    same = math_equal(answer, reference)
-    return Verdict(correct=same, by="none" if same is None else "math")
+    score = token_f1(answer, reference)
+    return Verdict(correct=score >= F1_RIGHT, by="f1", detail=f"{score:.3f}")
 
 
 def math_equal(answer: str, reference: str) -> bool | None:
-    """Mathematical equality; None when the reference is nothing that math-verify can read."""
-    from math_verify import parse, verify
+    """Mathematical equality; None when math-verify cannot read the reference or not decide in time.
 
-    gold = parse(_mathematical(reference))
-    if not gold:
-        return None
-    given = parse(_mathematical(answer))
-    return bool(given) and bool(verify(gold, given))
+    Two numbers that are clearly equal or different are compared here, in microseconds.
+    """
+    given, gold = _quantity(bare(answer)), _quantity(bare(reference))
+    if given and gold and (given[1] == gold[1] or not given[1] or not gold[1]):
+        if given[0] == gold[0]:
+            return True
+        if abs(given[0] - gold[0]) > ROUNDING:
+            return False
+    if len(answer) > LONGEST_MATHEMATICS:
+        return False
+    return verifier().equal(answer, reference)
 
 
 def token_f1(answer: str, reference: str) -> float:
@@ -50,29 +65,55 @@ def token_f1(answer: str, reference: str) -> float:
     return 2 * common / (len(given) + len(gold)) if common else 0.0
 
 
-def normal(text: str) -> str:
-    """Case, width, articles, thousands separators, \\boxed{} and outer punctuation do not matter."""
-    text = unicodedata.normalize("NFKC", text).strip()
+def bare(text: str) -> str:
+    """Case, width, spacing, thousands separators, \\boxed{}, $...$ and a full stop do not matter."""
+    text = unicodedata.normalize("NFKC", text).strip().removesuffix(".")
     boxed = re.fullmatch(r"\$*\s*\\boxed\{(.*)\}\s*\$*", text, re.DOTALL)
-    text = (boxed[1] if boxed else text).casefold()
-    text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
-    words = (word.strip(".,;:!?\"'()[]$") for word in text.split())
-    return " ".join(word for word in words if word and word not in {"a", "an", "the"})
+    text = boxed[1] if boxed else text
+    if len(text) > 1 and text[0] == text[-1] == "$":
+        text = text.strip("$")
+    return " ".join(_joined(text.casefold()).split())
+
+
+def normal(text: str) -> str:
+    """As `bare`; nor do articles and the punctuation around words. That of numbers and intervals does."""
+    words = [_unquoted(word) for word in bare(text).split()]
+    words = [word for word in words if word]
+    return " ".join([word for word in words if word not in _ARTICLES] or words)
 
 
 def gives_away(reference: str, text: str, seen: Iterable[str]) -> bool:
     """Whether ``text`` states the reference answer while nothing of what was ``seen`` does."""
-    gold = normal(reference)
-    if not gold:
-        return False
-    pattern = re.compile(rf"(?<![\w.]){re.escape(gold)}(?!\w|\.\d)")
-    return bool(pattern.search(_spaced(text))) and not any(pattern.search(_spaced(one)) for one in seen)
+    gold = _spoken(bare(reference))
+    return bool(gold.strip()) and gold in _spoken(text) and not any(gold in _spoken(one) for one in seen)
 
 
-def _spaced(text: str) -> str:
-    text = unicodedata.normalize("NFKC", text).casefold()
-    return re.sub(r"\s+", " ", re.sub(r"(?<=\d),(?=\d{3}\b)", "", text))
+def _quantity(text: str) -> tuple[Fraction, str] | None:
+    """A plain number or fraction and the unit words behind it."""
+    match = _NUMBER.fullmatch(text)
+    if not match or (match[2] and not int(match[2])) or _MULTIPLES & set(match[3].split()):
+        return None
+    return Fraction(match[1]) / int(match[2] or 1), match[3].strip()
 
 
-def _mathematical(text: str) -> str:
-    return text if "$" in text or "\\" in text else f"${text}$"
+def _joined(text: str) -> str:
+    return re.sub(r"(?<=\d)[,_](?=\d{3}(?!\d))", "", text)
+
+
+def _unquoted(word: str) -> str:
+    core = word.strip(".,;:!?\"'()[]{}$")
+    return core if core.replace("-", "").isalpha() or not core else word.rstrip(".,;:?\"'").lstrip("\"'$")
+
+
+def _spoken(text: str) -> str:
+    """Words, numbers and operators, each between spaces; decimals without idle zeros, no articles, no punctuation."""
+    text = _joined(unicodedata.normalize("NFKC", text).casefold())
+    found = re.findall(r"\d+\.\d+|\d+|\.\d+|[^\W\d]\w*|[^\w\s.,;:!?\"'()\[\]{}$]", text)
+    words = [_shortest(word) if word[-1].isdigit() and word[0] in ".0123456789" else word for word in found]
+    return f" {' '.join([word for word in words if word not in _ARTICLES] or words)} "
+
+
+def _shortest(number: str) -> str:
+    whole, _, part = number.partition(".")
+    part = part.rstrip("0")
+    return (whole.lstrip("0") or "0") + (f".{part}" if part else "")

@@ -4,6 +4,7 @@
 a failure of the judge is never a verdict.
 """
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 from score_distill.agent import prompts
 from score_distill.agent.answers import check
 from score_distill.agent.chat import Message
-from score_distill.agent.completer import Completer
+from score_distill.agent.completer import Completer, ContextOverflow
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Step, Task, Verdict
 from score_distill.api import Metric, Sampling
@@ -36,15 +37,17 @@ class Judge:
         fault = ""
         for attempt in range(self.tries):
             sampling = self.sampling if attempt == 0 else Sampling(temperature=max(self.sampling.temperature, 0.5))
-            reply = await self.completer.chat(
-                messages,
-                max_tokens=self.max_tokens,
-                sampling=sampling,
-                seed=seed_of(*seed, attempt),
-                schema=schema,
-            )
             try:
+                reply = await self.completer.chat(
+                    messages,
+                    max_tokens=self.max_tokens,
+                    sampling=sampling,
+                    seed=seed_of(*seed, attempt),
+                    schema=schema,
+                )
                 return read_json(reply.text, schema)
+            except ContextOverflow as error:
+                raise JudgeFailed(f"the judge's context is too short: {error}") from error
             except ValueError as error:
                 fault = str(error)
         raise JudgeFailed(f"{self.tries} replies, none usable; the last: {fault}")
@@ -57,19 +60,22 @@ def read_json(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"no JSON object in {text[:80]!r}")
     try:
         value = json.loads(text[start : end + 1])
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"invalid JSON: {error}") from error
     kinds: dict[str, type] = {"string": str, "integer": int, "boolean": bool}
     for name in schema["required"]:
-        wanted = kinds[schema["properties"][name]["type"]]
-        if not isinstance(value, dict) or type(value.get(name)) is not wanted:
+        rule = schema["properties"][name]
+        wanted, given = kinds[rule["type"]], value.get(name)
+        if type(given) is not wanted:
             raise ValueError(f"{name!r} must be a {wanted.__name__} in {text[:80]!r}")
+        if wanted is int and not rule.get("minimum", given) <= given <= rule.get("maximum", given):
+            raise ValueError(f"{name!r} must be {rule['minimum']} to {rule['maximum']}, found {str(given)[:20]}")
     return dict(value)
 
 
 async def judged(metric: Metric, task: Task, answer: str | None, judge: Judge | None) -> Verdict:
     """The verdict by rules, by the judge where rules cannot decide, or none (correct is None)."""
-    verdict = check(metric, answer, task.answer)
+    verdict = await asyncio.to_thread(check, metric, answer, task.answer)
     if verdict.correct is not None or judge is None or answer is None:
         return verdict
     try:

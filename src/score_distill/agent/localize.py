@@ -13,7 +13,7 @@ from score_distill.agent import prompts
 from score_distill.agent.answers import gives_away
 from score_distill.agent.chat import Message
 from score_distill.agent.codeact import Actor, Stand, Written, take
-from score_distill.agent.completer import Completer, ContextOverflow
+from score_distill.agent.completer import Completer, Completion, ContextOverflow
 from score_distill.agent.environment import Scope
 from score_distill.agent.equality import same_effect
 from score_distill.agent.judge import Judge, JudgeFailed
@@ -68,6 +68,8 @@ class Reenactment:
             except ContextOverflow as error:
                 raise SetAside(f"the teacher's context is too short at step {k}: {error}") from error
             own = await take(before, written, "teacher", scope)
+            if own.steps[-1].code is None and not own.steps[-1].plan:
+                raise SetAside(f"the teacher wrote no code at step {k}")
             if not same_effect(own.steps[-1], failed.steps[k - 1]):
                 return Located(k, own), 0
             await scope.release(own.worlds[-1:], keep=before.worlds)
@@ -100,30 +102,31 @@ class JudgeLocalizer:
         messages = prompts.repair(task, before.steps, failed.steps[k - 1], advice, self.tools, plan=self.plan)
         fault = ""
         for attempt in range(self.judge.tries):
-            written = await self._repair(messages, seed_of(self.seed, task.id, k, "repair", attempt))
-            turn = prompts.parse_turn(written.text)
-            if gives_away(task.answer, written.text, seen):
+            reply = await self._repair(messages, seed_of(self.seed, task.id, k, "repair", attempt))
+            turn = prompts.parse_turn(reply.text)
+            text = prompts.write_turn(turn)
+            if gives_away(task.answer, text, seen):
                 leaks, fault = leaks + 1, "it gave the answer away"
             elif turn.plan is not failed.steps[k - 1].plan or (turn.code is None and not turn.plan):
                 fault = "it was not one step in the turn format"
+            elif reply.truncated:
+                fault = f"it was longer than {self.step_tokens} tokens"
             else:
-                return Located(k, await take(before, written, "teacher", scope), advice), leaks
+                return Located(k, await take(before, Written(text), "teacher", scope), advice), leaks
         raise SetAside(f"no usable repair of step {k}: {fault}", leaks)
 
     async def _first_wrong(self, task: Task, steps: Sequence[Step]) -> tuple[int, str]:
-        messages = prompts.locate(task, steps)
-        for attempt in range(self.judge.tries):
-            try:
-                reply = await self.judge.ask(messages, prompts.LOCATED_SCHEMA, self.seed, task.id, len(steps), attempt)
-            except JudgeFailed as error:
-                raise SetAside(f"judge: {error}") from error
-            if 1 <= reply["step"] <= len(steps):
-                return reply["step"], reply["advice"]
-        raise SetAside(f"judge: named a step outside 1 to {len(steps)} in {self.judge.tries} replies")
+        messages, schema = prompts.locate(task, steps), prompts.located_schema(len(steps))
+        try:
+            reply = await self.judge.ask(messages, schema, self.seed, task.id, len(steps))
+        except JudgeFailed as error:
+            raise SetAside(f"judge: {error}") from error
+        return reply["step"], reply["advice"]
 
-    async def _repair(self, messages: Sequence[Message], seed: int) -> Written:
-        reply = await self.repairer.chat(
-            messages, max_tokens=self.step_tokens, sampling=self.repair_sampling, seed=seed
-        )
-        turn = prompts.parse_turn(reply.text)
-        return Written(prompts.write_turn(turn) if turn.plan or turn.code is not None else reply.text)
+    async def _repair(self, messages: Sequence[Message], seed: int) -> Completion:
+        try:
+            return await self.repairer.chat(
+                messages, max_tokens=self.step_tokens, sampling=self.repair_sampling, seed=seed
+            )
+        except ContextOverflow as error:
+            raise SetAside(f"the repairing teacher's context is too short: {error}") from error

@@ -7,7 +7,7 @@ in every row made with them.
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from score_distill.agent.chat import Message, observed
 from score_distill.agent.tools import Tool
@@ -51,16 +51,6 @@ Reply in JSON: "equivalent": true or false."""
 
 PROMPT_VERSION = hashlib.sha256("\0".join([ACT, PLAN, LOCATE, REPAIR, VERIFY, STEPS_EQUAL]).encode()).hexdigest()[:12]
 
-LOCATED_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "analysis": {"type": "string"},
-        "step": {"type": "integer", "minimum": 1},
-        "advice": {"type": "string"},
-    },
-    "required": ["analysis", "step", "advice"],
-    "additionalProperties": False,
-}
 EQUIVALENT_SCHEMA = {
     "type": "object",
     "properties": {"equivalent": {"type": "boolean"}},
@@ -78,8 +68,8 @@ class Turn(NamedTuple):
 
 
 def parse_turn(text: str) -> Turn:
-    """Read an assistant turn: tags, or the ```python fence that many models write instead."""
-    text = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL)
+    """Read an assistant turn: tags, or the ```python fence that many models write instead, or inside of them."""
+    text = re.sub(r"<think>(?:(?!<think>).)*?</think>", "", text.replace("\r\n", "\n"), flags=re.DOTALL)
     code = re.search(r"<code>\n?(.*?)(?:</code>|\Z)", text, re.DOTALL) or re.search(
         r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", text, re.DOTALL
     )
@@ -88,7 +78,12 @@ def parse_turn(text: str) -> Turn:
         return Turn(first[1].strip(), None, True)
     thought = re.search(r"<thought>(.*?)(?:</thought>|<code>|\Z)", text, re.DOTALL)
     before = text[: code.start()] if code else text
-    return Turn((thought[1] if thought else before).strip(), code[1].rstrip("\n") if code else None, False)
+    return Turn((thought[1] if thought else before).strip(), _unfenced(code[1]).rstrip("\n") if code else None, False)
+
+
+def _unfenced(code: str) -> str:
+    body = code.strip()
+    return body.partition("\n")[2].removesuffix("```") if body.startswith("```") else code
 
 
 def write_turn(turn: Turn) -> str:
@@ -117,6 +112,20 @@ def locate(task: Task, steps: Sequence[Step]) -> list[Message]:
     """Ask for the first wrong step. The one call besides `verify` that shows the reference answer."""
     body = f"Task:\n{task.question}\n\nCorrect answer:\n{task.answer}\n\nSteps:\n{numbered(steps)}"
     return [{"role": "system", "content": LOCATE}, {"role": "user", "content": body}]
+
+
+def located_schema(steps: int) -> dict[str, Any]:
+    """What the reply to `locate` must look like for an attempt of that many steps."""
+    return {
+        "type": "object",
+        "properties": {
+            "analysis": {"type": "string"},
+            "step": {"type": "integer", "minimum": 1, "maximum": steps},
+            "advice": {"type": "string"},
+        },
+        "required": ["analysis", "step", "advice"],
+        "additionalProperties": False,
+    }
 
 
 def repair(
