@@ -130,6 +130,9 @@ def test_reference_kl_by_hand():
     kl = (2 - math.log(2) - 1) + (0.5 + math.log(2) - 1)
     assert terms.sums["kl_reference"].item() == pytest.approx(kl, abs=1e-6)
     assert terms.loss.item() - plain.loss.item() == pytest.approx(0.1 * kl / 4, abs=1e-6)
+    (with_kl,), (without,) = (torch.autograd.grad(term.loss, new) for term in (terms, plain))
+    by_hand = [0.1 * gap / 4 for gap in (0.0, -math.log(2), 0.0, math.log(2))]  # of reverse KL: new - reference
+    assert (with_kl - without).tolist() == pytest.approx(by_hand, abs=1e-6)
 
 
 def test_k3_is_never_negative_and_its_mean_is_the_divergence():

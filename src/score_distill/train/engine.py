@@ -100,7 +100,6 @@ class Engine:
         self._deepspeed, *_ = deepspeed.initialize(
             model=self.scorer, optimizer=_optimizer(self.scorer, settings), config=deepspeed_config(settings)
         )
-        self._deepspeed.eval()
         model.check_isolation(self._deepspeed, device, self.vocabulary)
 
     def step(self, packs: Sequence[Pack]) -> Outcome:

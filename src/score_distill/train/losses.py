@@ -85,7 +85,8 @@ class PolicyLoss:
     (arXiv 1912.09729). r is the ratio to `old`, the trainer's own log-probabilities when the batch
     arrived (None: now, so r = 1 and only its gradient acts). Each token is weighted by
     min(exp(old - behaviour), truncate): the samples came from another engine, perhaps from older
-    weights. A reference adds kl_coefficient * k3(reference || policy).
+    weights. A reference adds kl_coefficient * r * k3: the factor r, 1 in value, makes the gradient that of the
+    reverse KL to the reference (arXiv 2512.02556).
     """
 
     tokens: int
@@ -119,9 +120,8 @@ class PolicyLoss:
             "kl_behaviour": k3(new, batch.behaviour_M).sum(),
         }
         if reference_M is not None:
-            # k3 of samples from the policy itself: exp(ref - new) - (ref - new) - 1.
             kl = k3(reference_M.to(new.device), new)
-            per_token = per_token + self.kl_coefficient * kl
+            per_token = per_token + self.kl_coefficient * ratio * kl
             sums["kl_reference"] = kl.sum()
         if scores.entropy_M is not None:
             sums["entropy"] = scores.entropy_M.sum()

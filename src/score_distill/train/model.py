@@ -119,6 +119,7 @@ def check_isolation(scorer: torch.nn.Module, device: torch.device, words: int) -
         Sample(np.array(ids) % words, everything)
         for ids in ([7, 3, 11, 5, 2, 13], [1, 4, 9, 16, 25, 36], [2, 3, 5, 7, 11, 13])
     )
+    scorer.eval()
     with torch.no_grad():
         scored = [scorer(collate([neighbour, kept]).to(device))[0] for neighbour in (left, other)]
     gap = (scored[0][kept.learnt :] - scored[1][kept.learnt :]).abs().max().item()
