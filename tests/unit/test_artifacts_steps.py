@@ -1,3 +1,5 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -155,6 +157,33 @@ def test_a_tree_comes_back_as_a_folder_that_shares_bytes_with_the_store(store, c
     assert found == {"config.json": b"{}", "state/rank0.bin": b"hello"}
     assert (folder / "state" / "rank0.bin").samefile(store.root / blob_key(RUN, HELLO))
     assert StepReader(store, RUN, "a").fetch_tree("model", tmp_path / "cache") == folder
+
+
+class OverlapStore(FolderStore):
+    """Tells whether two downloads were ever under way at once; each waits a little for another."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.inside, self.overlap = 0, threading.Event()
+
+    def download(self, key: str, path: Path) -> None:
+        self.inside += 1
+        if self.inside > 1:
+            self.overlap.set()
+        self.overlap.wait(0.2)
+        super().download(key, path)
+        self.inside -= 1
+
+
+def test_of_several_that_fetch_a_tree_one_does_the_work(checkpoint, tmp_path):
+    store = OverlapStore(tmp_path / "store")
+    writer = StepWriter(store, RUN, "a")
+    writer.add_tree("model", checkpoint)
+    commit(writer)
+    with ThreadPoolExecutor(3) as pool:
+        fetched = [pool.submit(StepReader(store, RUN, "a").fetch_tree, "model", tmp_path / "cache") for _ in range(3)]
+    assert len({one.result() for one in fetched}) == 1
+    assert not store.overlap.is_set()
 
 
 def test_a_cached_folder_is_mended_and_a_corrupt_blob_refused(store, checkpoint, tmp_path):
