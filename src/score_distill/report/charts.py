@@ -134,8 +134,8 @@ def difference_chart(comparisons: Sequence[Comparison], name: str) -> Chart | No
 def curve_chart(
     points: Sequence[Point], position: str, series: Sequence[Series], title: str, caption: str, name: str
 ) -> Chart | None:
-    """Columns of a learning curve over ``position``; a long one also as its running mean."""
-    drawn = [one for one in series if any(point.get(one.column) is not None for point in points)]
+    """Columns of a learning curve over ``position``; a long one also as its running mean, one of zeros not at all."""
+    drawn = [one for one in series if any(point.get(one.column) for point in points)]
     if not drawn:
         return None
     figure, axes = canvas(NARROW, HEIGHT)
@@ -175,12 +175,16 @@ def dev_chart(dev: Sequence[DevScore], name: str) -> Chart | None:
         updates, [100 * d.low for d in dev], [100 * d.high for d in dev], color=colour("rl"), alpha=0.2, linewidth=0
     )
     axes.plot(updates, [100 * one.score for one in dev], "o-", color=colour("rl"), markersize=4)
+    best = max(dev, key=lambda one: one.score)
+    axes.plot([best.update], [100 * best.score], "D", color=colour("good"), markersize=8)
     _curve_axes(axes, "update")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
     return Chart(
         title="RL: dev split, whole tasks",
-        caption="Chooses the checkpoint; no benchmark is looked at. Band: 95 % Wilson interval.",
-        drawing=svg(figure, name, f"Dev score from {percent(dev[0].score)} to {percent(dev[-1].score)}"),
+        caption="Diamond: the update that is kept; no benchmark is looked at. Band: 95 % Wilson interval.",
+        drawing=svg(
+            figure, name, f"Dev score from {percent(dev[0].score)}, best {percent(best.score)} at {best.update}"
+        ),
         header=("update", "solved", "95 % interval", "tasks"),
         rows=tuple(
             (str(one.update), percent(one.score), span(one.low, one.high), count(one.n))

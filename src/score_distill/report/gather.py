@@ -23,9 +23,11 @@ from score_distill.report.scores import EvalFold
 from score_distill.report.significance import proportion
 
 STEPS = ("prepare", "demonstrate", "warmup", "mentor", "sft", "rl", "evaluate")
+LEFT_OUT = ("dropped_", "lost_")
 REASONS = 20
 PROBLEMS = 50
 LINE_CHARS = 300
+NAME_CHARS = 60
 
 
 def gather(store: Store, run: str) -> Facts:
@@ -98,7 +100,7 @@ def done_step(manifest: Manifest) -> StepFact:
         started=manifest.started,
         finished=manifest.finished,
         seconds=(manifest.finished - manifest.started).total_seconds(),
-        counts=manifest.counts,
+        counts={one_line(key, NAME_CHARS): count for key, count in manifest.counts.items()},
         message=one_line(str(manifest.summary.get("message", "")), LINE_CHARS),
         usage=summed(map(usage_of, entries(manifest, "usage"))),
     )
@@ -111,7 +113,8 @@ def entries(manifest: Manifest, name: str) -> list[JsonValue]:
 
 def usage_of(entry: JsonValue) -> Usage:
     known = entry if isinstance(entry, dict) else {}
-    return Usage.model_validate({name: known[name] for name in Usage.model_fields if name in known})
+    fields = {name: known[name] for name in Usage.model_fields if name in known}
+    return Usage.model_validate(fields | {"purpose": one_line(str(known.get("purpose")), NAME_CHARS)})
 
 
 def summed(usages: Iterable[Usage]) -> tuple[Usage, ...]:
@@ -169,8 +172,9 @@ def all_dropped(readers: Mapping[str, StepReader], mentoring: MentorFold) -> Ite
             for note, count in mentoring.set_aside.items():
                 count_reason(reasons, f"set aside: {note}" if note else "set aside", count)
         if not reasons:
-            named = {name: count for name, count in reader.manifest.counts.items() if name.startswith("dropped_")}
-            reasons.update({name.removeprefix("dropped_").replace("_", " "): count for name, count in named.items()})
+            for name, count in reader.manifest.counts.items():
+                if name.startswith(LEFT_OUT):
+                    count_reason(reasons, name.removeprefix("dropped_").replace("_", " "), count)
         yield from (Dropped(step=step, why=why, count=count) for why, count in reasons.most_common() if count)
 
 

@@ -23,6 +23,7 @@ RL_RATES = (
 )
 RL_HEALTH = (
     ("kl", "RL: KL to the SFT student", "How far the policy has moved, in nats a token."),
+    ("entropy", "RL: entropy", "How undecided the student is, in nats a token."),
     ("importance", "RL: trainer over server", "Probability of the sampled tokens; 1 means that both agree."),
     ("staleness", "RL: staleness", "Updates between the sampling of a rollout and its use."),
     ("zero_variance", "RL: groups without signal", "Share of groups in which all rollouts earned the same."),

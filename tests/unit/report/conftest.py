@@ -12,6 +12,7 @@ import pytest
 from score_distill.artifacts.folder import FolderStore
 from score_distill.artifacts.steps import StepWriter
 from score_distill.artifacts.store import Store
+from score_distill.report import Facts, gather
 
 RUN = "runs/quickstart"
 BEGIN = datetime(2026, 11, 22, 14, 3, tzinfo=UTC)
@@ -95,7 +96,7 @@ class MadeUpRun:
         self.commit(
             "rl",
             {"curve.jsonl": curve, "dev.jsonl": dev},
-            {"updates": 80, "groups": 960, "dropped_zero_variance": 311},
+            {"updates": 80, "best_update": 60, "lost_judge": 17},
             usage=[usage("student", "rollout", 24_000, 180), usage("teacher", "judge", 410, 600)],
         )
 
@@ -121,6 +122,7 @@ class MadeUpRun:
             "final_rate": rate,
             "key_rate": min(1, rate + 0.21 + self.dice.gauss(0, 0.02)),
             "kl": 0.0004 * number * self.dice.uniform(0.7, 1.3),
+            "entropy": 0.31 - 0.0009 * number + self.dice.gauss(0, 0.006),
             "importance": 1 + self.dice.gauss(0, 0.004),
             "staleness": self.dice.choice([0, 1, 1, 2]),
             "zero_variance": self.dice.uniform(0.25, 0.4),
@@ -208,6 +210,13 @@ def made_up(store: Store) -> MadeUpRun:
     return MadeUpRun(store)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_key() -> str:
     return RUN
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Facts:
+    store = FolderStore(tmp_path_factory.mktemp("finished"))
+    MadeUpRun(store).finish()
+    return gather(store, RUN)

@@ -1,0 +1,126 @@
+"""Facts of the made-up run, read back from the real artifacts: whole, half done, and not begun."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from score_distill.artifacts.steps import StepWriter
+from score_distill.artifacts.store import Store
+from score_distill.report import Facts, gather, write_report
+from score_distill.report.gather import PROBLEMS, REASONS
+
+
+def test_a_run_that_was_not_begun_says_what_is_missing(store: Store, run_key: str, tmp_path: Path) -> None:
+    facts = gather(store, run_key)
+    assert facts.run.state == "not started"
+    assert facts.answer == "0 of 7 steps are done; no model has been evaluated yet."
+    assert [one.state for one in facts.steps] == ["waiting"] * 7
+    assert facts.missing[-1] == "evaluate has not finished: no scores"
+    assert "evaluate has not finished" in write_report(store, run_key, tmp_path / "out").read_text("utf-8")
+
+
+def test_a_run_half_done_shows_what_there_is(store: Store, run_key: str, made_up: Any) -> None:
+    made_up.finish("mentor")
+    with StepWriter(store, run_key, "sft").journal("outcomes") as journal:
+        journal.append({"id": "a"})
+        journal.append({"id": "b"})
+    facts = gather(store, run_key)
+    states = {one.name: one.state for one in facts.steps}
+    assert states == {
+        "prepare": "done",
+        "demonstrate": "done",
+        "warmup": "done",
+        "mentor": "done",
+        "sft": "begun",
+        "rl": "waiting",
+        "evaluate": "waiting",
+    }
+    assert facts.steps[4].message == "2 tasks have an outcome so far"
+    assert facts.run.state == "unfinished"
+    assert facts.run.seconds is None
+    assert facts.first_errors and facts.samples and not facts.scores
+    assert len(facts.missing) == 3
+
+
+def test_a_finished_run_misses_nothing(finished: Facts) -> None:
+    assert finished.run.state == "finished"
+    assert finished.run.seconds == 2 + 21 + 34 + 148 + 61 + 242 + 74
+    assert finished.missing == ()
+    assert [one.model for one in finished.scores] == ["base", "init", "sft", "rl", "teacher"]
+    assert {one.ruling for one in finished.comparisons} == {"better", "unclear"}
+    assert (finished.scores[1].n, finished.scores[1].unjudged) == (199, 1)
+
+
+def test_tokens_are_summed_by_role_and_purpose_and_kept_by_step(finished: Facts) -> None:
+    assert [(one.role, one.purpose) for one in finished.tokens] == [
+        ("teacher", "demonstrate"),
+        ("teacher", "evaluate"),
+        ("teacher", "judge"),
+        ("teacher", "reenact"),
+        ("student", "act"),
+        ("student", "evaluate"),
+        ("student", "rollout"),
+    ]
+    mentor = next(one for one in finished.steps if one.name == "mentor")
+    assert sum(one.prompt for one in mentor.usage if one.role == "teacher") == 1450 * 190
+    assert (mentor.attempt, mentor.seconds) == (2, 148)
+
+
+def test_dropped_by_rows_where_there_are_rows_else_by_counts(finished: Facts) -> None:
+    found = {(one.step, one.why): one.count for one in finished.dropped}
+    assert found == {
+        ("prepare", "13-gram of ledger"): 9,
+        ("prepare", "exact double of train"): 1,
+        ("demonstrate", "the teacher's answer was wrong"): 2,
+        ("demonstrate", "the teacher's attempt ended out of steps"): 1,
+        ("mentor", "set aside: the judge's reply was no JSON in 3 tries"): 2,
+        ("sft", "long"): 4,
+        ("rl", "lost judge"): 17,
+    }
+
+
+def test_curves_and_dev_scores(finished: Facts) -> None:
+    assert len(finished.curves.warmup) == 60
+    assert len(finished.curves.sft) == 180
+    assert finished.curves.rl[-1]["update"] == 80
+    assert [one.update for one in finished.curves.dev] == list(range(0, 81, 10))
+    assert finished.curves.dev[0].score == 0.4
+
+
+def test_a_finished_run_without_rl_does_not_wait_for_it(store: Store, run_key: str, made_up: Any) -> None:
+    for name in ("prepare", "demonstrate", "warmup", "mentor", "sft", "evaluate"):
+        getattr(made_up, name)()
+    facts = gather(store, run_key)
+    assert "rl" not in [one.name for one in facts.steps]
+    assert facts.run.state == "finished"
+
+
+def test_report_json_is_for_programs(store: Store, run_key: str, made_up: Any, tmp_path: Path) -> None:
+    made_up.prepare()
+    made_up.evaluate()
+    path = write_report(store, run_key, tmp_path / "out")
+    assert path == tmp_path / "out/report.html"
+    assert sorted(one.name for one in path.parent.iterdir()) == ["report.html", "report.json"]
+    found = json.loads((path.parent / "report.json").read_text("utf-8"))
+    assert {"model", "eval", "score", "low", "high", "n"} <= set(found["scores"][0])
+    assert [one["name"] for one in found["steps"]] == ["prepare", "evaluate"]
+    assert {"role", "purpose", "calls", "prompt", "cached", "completion"} == set(found["tokens"][0])
+
+
+def test_the_same_run_gives_the_same_bytes(store: Store, run_key: str, made_up: Any, tmp_path: Path) -> None:
+    made_up.finish("warmup")
+    one, other = (write_report(store, run_key, tmp_path / name) for name in ("one", "other"))
+    assert one.read_bytes() == other.read_bytes()
+    assert one.with_suffix(".json").read_bytes() == other.with_suffix(".json").read_bytes()
+
+
+def test_free_text_of_a_step_is_bounded(store: Store, run_key: str, made_up: Any) -> None:
+    rows = [{"id": str(i), "why": f"reason {i}", "against": None} for i in range(100)]
+    problems = [f"problem {i} " + "x" * 1000 for i in range(200)]
+    made_up.commit("prepare", {"dropped.jsonl": rows}, {"read": 100}, problems=problems)
+    facts = gather(store, run_key)
+    assert {one.why: one.count for one in facts.dropped}["other reasons"] == 100 - REASONS
+    assert len(facts.dropped) == REASONS + 1
+    assert len(facts.problems) == PROBLEMS + 1
+    assert facts.problems[-1].text == "and 150 more"
+    assert all(len(one.text) <= 300 for one in facts.problems)
