@@ -13,13 +13,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from score_distill.agent.trajectory import Step
 
 Message = dict[str, str]
+TAGS = {f"<{end}{name}>" for name in ("code", "thought", "first_thought") for end in ("", "/")}
 _USER, _TURN, _NEXT = "\ue000user\ue001", "\ue000turn\ue001", "\ue000next\ue001"
 
 
@@ -38,16 +41,19 @@ class Encoded:
 class ChatFormat:
     """How one model writes conversations.
 
-    Raises ChatFormatError when the folder has no tokenizer.json, no chat template, or a template whose assistant
-    turns do not end in a special token.
+    Raises ChatFormatError when the folder has no usable tokenizer.json, no chat template, a template whose assistant
+    turns do not end in a special token, or the tags of the turn format as special tokens.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         if not (folder / "tokenizer.json").is_file():
             raise ChatFormatError(f"{folder}: no tokenizer.json; save the model with a fast tokenizer")
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._content = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        text = (folder / "tokenizer.json").read_text("utf-8")
+        try:
+            self._tokenizer, self._content = Tokenizer.from_str(text), Tokenizer.from_str(text)
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise ChatFormatError(f"{folder}: tokenizer.json cannot be read: {error}") from error
         self._content.encode_special_tokens = True
         config = _read_json(folder / "tokenizer_config.json")
         self._tokens = {
@@ -56,11 +62,14 @@ class ChatFormat:
             if (value := config.get(name)) is not None
         }
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
         )
         environment.globals["raise_exception"] = _refuse
         environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
-        self._template = environment.from_string(_template(folder, config))
+        try:
+            self._template = environment.from_string(_template(folder, config))
+        except TemplateError as error:
+            raise ChatFormatError(f"{folder}: the chat template is not Jinja: {error}") from error
         conversation = [_message("user", _USER), _message("assistant", _TURN), _message("user", _NEXT)]
         rendered = self._render(conversation)
         try:
@@ -69,7 +78,13 @@ class ChatFormat:
             raise ChatFormatError(
                 f"{folder}: the chat template leaves out a message; it must show every turn"
             ) from None
-        special = {i for i, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
+        added = self._tokenizer.get_added_tokens_decoder()
+        special = {i for i, token in added.items() if token.special}
+        if unreadable := sorted(TAGS & {added[i].content for i in special}):
+            raise ChatFormatError(
+                f"{folder}: {', '.join(unreadable)} are special tokens, which replies are read without; "
+                "add them as ordinary tokens"
+            )
         after_turn = self._scaffold(between)
         end = next((n for n, token in enumerate(after_turn) if token in special), None)
         if end is None:
@@ -91,10 +106,9 @@ class ChatFormat:
         ids: list[int] = []
         for message, mark in zip(messages, marks, strict=True):
             before, found, rendered = rendered.partition(mark)
-            if found:
-                ids += [*self._scaffold(before), *self.piece(message["content"])]
-            else:
-                rendered = before
+            if not found:
+                raise ChatFormatError(f"{self.folder}: the chat template leaves out the {message['role']} message")
+            ids += [*self._scaffold(before), *self.piece(message["content"])]
         return (*ids, *self._scaffold(rendered))
 
     def turn(self, text: str) -> tuple[int, ...]:
@@ -146,6 +160,16 @@ def observed(step: Step) -> str:
     return f"Observation: {step.observation}"
 
 
+class _Generation(Extension):
+    """The tags ``{% generation %}`` of templates that mark what assistants write; they print nothing."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
 def _message(role: str, content: str) -> Message:
     return {"role": role, "content": content}
 
@@ -155,7 +179,10 @@ def _refuse(message: str) -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+    try:
+        return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+    except ValueError as error:
+        raise ChatFormatError(f"{path}: not JSON: {error}") from error
 
 
 def _template(folder: Path, config: dict[str, Any]) -> str:
