@@ -44,11 +44,15 @@ class Model(BaseModel):
 class SecretKey(Model):
     """A key of a Secret; on one machine the file NAME/KEY under $SCORE_SECRETS, or the variable NAME_KEY."""
 
-    name: Name
-    key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
+    name: Name = Field(description="of the Secret")
+    key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)] = Field(
+        description="within the Secret"
+    )
 
 
 class Serving(Model):
+    """How vLLM serves the model; an endpoint is served by others, and these say nothing of it."""
+
     dtype: Literal["bfloat16", "float16", "float32"] = Field(
         "bfloat16", description="number format of the weights; float32 where there is no GPU"
     )
@@ -68,13 +72,15 @@ PROMPT_REASON = (
 
 
 class Student(Model):
+    """The small model that learns."""
+
     model: Uri = Field(description="hf://, s3://, pvc://, file:// or a path beside the manifest")
     prompt: PromptStyle = Field("Instructions", description=PROMPT_REASON)
     serving: Serving = Serving()
 
 
 class TeacherRef(Model):
-    name: Name
+    name: Name = Field(description="of the Teacher")
     namespace: Name | None = Field(None, description="where the Teacher is; the run's own when empty")
 
 
@@ -118,10 +124,12 @@ class TaskSet(Model):
 
 
 class EvalSet(TaskSet):
-    name: Label
+    name: Label = Field(description="under which the report shows its scores")
 
 
 class Tasks(Model):
+    """What is trained on, and what it is measured by."""
+
     train: TaskSet
     eval: tuple[EvalSet, ...] = Field(
         min_length=1, max_length=32, description="held-out sets, evaluate alone opens them"
@@ -136,6 +144,8 @@ class Tasks(Model):
 
 
 class Split(Model):
+    """How the training tasks are divided, by hash of the task id; what is neither cold start nor dev is mentored."""
+
     cold_start: Annotated[float, Field(ge=0.01, le=0.9)] = Field(
         0.2, description="share of tasks that the teacher demonstrates (paper: 20 %)"
     )
@@ -155,10 +165,24 @@ class Split(Model):
 
 class Sampling(Model):
     temperature: float = Field(0.6, ge=0, le=2, description="0 is greedy")
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(1.0, gt=0, le=1, description="share of the probability to sample from; 1 is all of it")
+
+
+class Varied(Sampling):
+    temperature: float = Field(0.7, ge=0, le=2, description="0 is greedy")
+
+
+class Untempered(Sampling):
+    temperature: float = Field(1.0, ge=0, le=2, description="1 samples what the trainer computes")
+
+
+class Greedy(Sampling):
+    temperature: float = Field(0.0, ge=0, le=2, description="0 is greedy")
 
 
 class Agent(Model):
+    """How a model acts, the same in every step of the run; ``sampling`` is the student's while it is mentored."""
+
     max_steps: int = Field(8, ge=1, le=64, description="steps of one attempt; the last one is executed and scored too")
     plan: bool = Field(True, description="the first step is a plan in plain text, as in the paper")
     step_tokens: int = Field(1024, ge=16, le=32768, description="most tokens of one step")
@@ -171,11 +195,15 @@ class Agent(Model):
 
 
 class Demonstrate(Model):
+    """The teacher solves the cold-start tasks; ``sampling`` is the teacher's."""
+
     attempts: int = Field(1, ge=1, le=16, description="tries of the teacher at a task until one is right")
-    sampling: Sampling = Sampling(temperature=0.7)
+    sampling: Varied = Varied()
 
 
 class Correction(Model):
+    """The teacher finds the first error of a student and writes that one step anew."""
+
     localizer: Literal["Judge", "Reenactment"] = Field(
         "Judge",
         description="Judge: the teacher names the first wrong step; Reenactment: its own step at each prefix is "
@@ -183,23 +211,25 @@ class Correction(Model):
     )
     max_corrections: int = Field(5, ge=1, le=16, description="corrections of one task (paper: 5)")
     unfinished: bool = Field(True, description="also correct attempts that never gave an answer")
-    judge_sampling: Sampling = Sampling(temperature=0.0)
-    repair_sampling: Sampling = Sampling(temperature=0.7)
-    judge_tokens: int = Field(2048, ge=64, le=32768)
+    judge_sampling: Greedy = Greedy()
+    repair_sampling: Varied = Varied()
+    judge_tokens: int = Field(2048, ge=64, le=32768, description="most tokens of one verdict")
     retries: int = Field(3, ge=1, le=10, description="tries at unusable judge output before the task is set aside")
 
 
 class Lora(Model):
-    rank: int = Field(32, ge=1, le=512)
-    alpha: int = Field(64, ge=1, le=2048)
+    rank: int = Field(32, ge=1, le=512, description="of the update of each weight")
+    alpha: int = Field(64, ge=1, le=2048, description="the update is scaled by alpha / rank")
 
 
 class Training(Model):
-    learning_rate: float = Field(7e-6, gt=0, le=0.1)
-    epochs: int = Field(3, ge=1, le=100)
+    """Supervised fine-tuning; the defaults are the paper's code, for a student of 3 to 8 billion parameters."""
+
+    learning_rate: float = Field(7e-6, gt=0, le=0.1, description="highest; small models bear and need far more")
+    epochs: int = Field(3, ge=1, le=100, description="passes over the rows")
     warmup: Fraction = Field(0.1, description="share of the steps that warm the learning rate up")
-    schedule: Literal["cosine", "constant"] = "cosine"
-    weight_decay: float = Field(0.01, ge=0, le=1)
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="of the learning rate after its warm-up")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's")
     clip_norm: float = Field(1.0, gt=0, le=1000, description="largest norm of the gradient")
     batch_tokens: int = Field(262_144, ge=64, le=2**27, description="tokens of one optimizer step, over all ranks")
     pack_tokens: int = Field(
@@ -209,15 +239,19 @@ class Training(Model):
 
 
 class Warmup(Training):
-    pass
+    """The base student learns to act from the demonstrations."""
 
 
 class Sft(Training):
+    """The warmed-up student learns from its corrected trajectories."""
+
     keep_solved: Fraction = Field(0.5, description="share kept of the tasks that the student solved alone")
     replay_demonstrations: bool = Field(False, description="train on the demonstrations again beside the corrections")
 
 
 class Rewards(Model):
+    """What a rollout earns; the first that holds counts alone."""
+
     final: float = Field(1.0, ge=0, le=10, description="right final answer")
     key: float = Field(0.5, ge=0, le=10, description="key step equal to the teacher's")
     avoid: float = Field(0.1, ge=0, le=10, description="key step at least not the old mistake")
@@ -230,19 +264,23 @@ class Rewards(Model):
 
 
 class Rl(Model):
-    enabled: bool = True
+    """Short-horizon reinforcement from the verified prefix (GRPO); defaults as in the paper where it says."""
+
+    enabled: bool = Field(True, description="without it the run ends with the SFT student")
     group_size: int = Field(16, ge=2, le=256, description="rollouts from one prefix; a group needs at least 2 rollouts")
-    groups_per_update: int = Field(16, ge=1, le=1024)
+    groups_per_update: int = Field(
+        16, ge=1, le=1024, description="groups of one update; those whose rollouts all earn the same are dropped"
+    )
     updates: int = Field(120, ge=1, le=100_000, description="optimizer updates at most")
-    learning_rate: float = Field(7e-7, gt=0, le=0.1)
-    weight_decay: float = Field(0.01, ge=0, le=1)
-    clip_norm: float = Field(1.0, gt=0, le=1000)
+    learning_rate: float = Field(7e-7, gt=0, le=0.1, description="constant; small models bear and need far more")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's")
+    clip_norm: float = Field(1.0, gt=0, le=1000, description="largest norm of the gradient")
     clip: float = Field(0.2, gt=0, le=1, description="the ratio of new to old probability stays within 1 ± clip")
     importance_cap: float = Field(
         2.0, ge=1, le=100, description="cap of the trainer's over the server's probability of a sampled token"
     )
     kl: float = Field(0.0, ge=0, le=10, description="weight of the KL to the SFT student; 0 costs nothing")
-    sampling: Sampling = Sampling(temperature=1.0)
+    sampling: Untempered = Untempered()
     corrections: Literal["last", "all"] = Field("last", description="which corrections of a task become items")
     full_horizon: Fraction = Field(
         0.25,
@@ -254,7 +292,9 @@ class Rl(Model):
     )
     rewards: Rewards = Rewards()
     require_final_for_key: bool = Field(True, description="a rollout without a final answer earns nothing")
-    pack_tokens: int = Field(8192, ge=64, le=2**20)
+    pack_tokens: int = Field(
+        8192, ge=64, le=2**20, description="tokens of one packed sequence; longer samples are dropped"
+    )
     checkpoint_every: int = Field(10, ge=1, le=10**6, description="updates between checkpoints")
     dev_every: int = Field(10, ge=1, le=10**6, description="updates between looks at the dev split")
     dev_tasks: int = Field(200, ge=1, le=100_000, description="dev tasks of one look, whole tasks from their start")
@@ -262,13 +302,20 @@ class Rl(Model):
 
 
 class Evaluation(Model):
+    """One attempt at each held-out task; greedy, so that a score can be had again."""
+
     models: tuple[Literal["base", "init", "sft", "rl", "teacher"], ...] = Field(
-        ("base", "init", "sft", "rl", "teacher"), min_length=1, max_length=5
+        ("base", "init", "sft", "rl", "teacher"),
+        min_length=1,
+        max_length=5,
+        description="base: the student as given; init: after the warm-up; the report compares those named here",
     )
-    sampling: Sampling = Sampling(temperature=0.0)
+    sampling: Greedy = Greedy()
 
 
 class Method(Model):
+    """Everything of the algorithm; docs/method.md explains it."""
+
     split: Split = Split()
     agent: Agent = Agent()
     demonstrate: Demonstrate = Demonstrate()
@@ -280,29 +327,39 @@ class Method(Model):
 
 
 class Rollout(Model):
+    """How wide the steps act that ask models."""
+
     parallelism: int = Field(1, ge=1, le=1024, description="pods (or processes) that act at once")
     concurrency: int = Field(64, ge=1, le=4096, description="tasks in flight in one of them")
 
 
 class Trainer(Model):
-    nodes: int = Field(1, ge=1, le=256)
+    nodes: int = Field(1, ge=1, le=256, description="machines that train together; 1 without a cluster")
     processes_per_node: int = Field(1, ge=1, le=16, description="ranks of one node, one for each GPU")
     zero_stage: int = Field(0, ge=0, le=3, description="DeepSpeed ZeRO: what is divided among the ranks")
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    dtype: Literal["bfloat16", "float32"] = Field(
+        "bfloat16", description="number format of the computation; float32 where there is no GPU"
+    )
     lora: Lora | None = Field(None, description="train an adapter, merged when the model is written")
 
 
 class Resources(Model):
+    """How wide the run runs; may change while it is under way."""
+
     rollout: Rollout = Rollout()
     trainer: Trainer = Trainer()
 
 
 class Artifacts(Model):
+    """The store of everything that the run makes and what it goes on from."""
+
     uri: Uri = Field(description="where everything is kept: a folder, file:// or s3://bucket/prefix")
     credentials_secret: Name | None = Field(None, description="Secret with the keys of the store")
 
 
 class Budget(Model):
+    """A run that has spent it stops with what it has; raised, the run goes on."""
+
     teacher_tokens: Count | None = Field(
         None, description="completion and prompt tokens of the teacher together, e.g. 50M"
     )

@@ -21,7 +21,7 @@ from score_distill.contract import BadInput
 
 Loc = tuple[int | str, ...]
 
-_PATTERNS = {
+PATTERNS = {
     LABEL: "must be lower-case letters, digits and -, neither first nor last a -",
     r"^\S+$": "must not contain spaces",
     r"^https?://\S+$": "must begin with http:// or https://",
@@ -204,7 +204,7 @@ def _right(fault: Mapping[str, Any]) -> str:
         case "string_too_long":
             return f"must have at most {bounds['max_length']} characters"
         case "string_pattern_mismatch":
-            return _PATTERNS.get(bounds["pattern"], f"must match {bounds['pattern']}")
+            return PATTERNS.get(bounds["pattern"], f"must match {bounds['pattern']}")
         case "too_short":
             return f"must have at least {bounds['min_length']} item{'s' * (bounds['min_length'] != 1)}"
         case "too_long":

@@ -1,0 +1,136 @@
+"""The plan: which steps a run has, which are done, what is ready, what is needed and what it will cost."""
+
+from typing import Any
+
+import pytest
+
+from score_distill.api import DistillationRun
+from score_distill.control.change import changes
+from score_distill.control.estimate import Tasks, tasks_of
+from score_distill.control.pipeline import STEPS, steps_of
+from score_distill.control.plan import Done, plan
+from score_distill.manifest import parse
+
+ORDER = ["prepare", "demonstrate", "warmup", "mentor", "sft", "rl", "evaluate"]
+TASKS = Tasks(cold_start=100, dev=50, mentor=400, evaluation=300)
+
+
+def run(**spec: Any) -> DistillationRun:
+    base = {
+        "student": {"model": "student"},
+        "teacher": {"model": "teacher"},
+        "tasks": {"train": {"uri": "train.jsonl"}, "eval": [{"name": "test", "uri": "test.jsonl"}]},
+        "artifacts": {"uri": "runs"},
+    }
+    return parse(
+        {
+            "apiVersion": "distill.score.dev/v1alpha1",
+            "kind": "DistillationRun",
+            "metadata": {"name": "r"},
+            "spec": base | spec,
+        }
+    )
+
+
+def test_every_input_comes_before_its_reader() -> None:
+    for place, step in enumerate(STEPS):
+        assert set(step.inputs) <= {earlier.name for earlier in STEPS[:place]}
+
+
+def test_without_rl_the_step_and_its_result_are_gone() -> None:
+    steps = steps_of(run(method={"rl": {"enabled": False}}).spec)
+    assert [step.name for step in steps] == [name for name in ORDER if name != "rl"]
+    assert all("rl" not in step.inputs for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("models", "needs"),
+    [
+        (["base", "teacher"], {"teacher", "student", "sandbox"}),
+        (["base", "rl"], {"student", "sandbox"}),
+        (["teacher"], {"teacher", "sandbox"}),
+    ],
+)
+def test_an_evaluation_needs_only_the_servers_of_its_models(models: list[str], needs: set[str]) -> None:
+    assert steps_of(run(method={"evaluation": {"models": models}}).spec)[-1].needs == needs
+
+
+STATES = [
+    ([], "prepare", {"teacher", "student", "sandbox", "trainer"}),
+    (["prepare"], "demonstrate", {"teacher", "student", "sandbox", "trainer"}),
+    (["prepare", "demonstrate"], "warmup", {"teacher", "student", "sandbox", "trainer"}),
+    (ORDER[:4], "sft", {"student", "sandbox", "trainer"}),
+    (ORDER[:6], "evaluate", {"student", "sandbox"}),
+    (ORDER, None, set()),
+]
+
+
+@pytest.mark.parametrize(("done", "ready", "needs"), STATES)
+def test_what_is_done_decides_what_is_next_and_what_is_still_needed(
+    done: list[str], ready: str | None, needs: set[str]
+) -> None:
+    found = plan(run(method={"evaluation": {"models": ["base", "rl"]}}), {name: Done() for name in done}, TASKS)
+    assert [one.step.name for one in found.steps if one.state == "done"] == done
+    assert [step.name for step in found.ready] == ([ready] if ready else [])
+    assert found.needs == needs
+    assert [step.name for step in found.left] == ORDER[len(done) :]
+
+
+def test_a_waiting_step_says_for_what() -> None:
+    states = {one.step.name: one.reason for one in plan(run(), {"prepare": Done()}, None).steps}
+    assert states["prepare"] == "attempt 1 is in the store"
+    assert states["warmup"] == "waits for demonstrate"
+    assert states["sft"] == "waits for demonstrate, mentor, warmup"
+
+
+def test_the_parts_of_the_tasks_follow_the_split() -> None:
+    spec = run(method={"split": {"coldStart": 0.2, "dev": 0.1}}).spec
+    assert tasks_of(spec, 1000, 30) == Tasks(cold_start=200, dev=100, mentor=700, evaluation=30)
+
+
+def test_a_bare_attempt_of_two_steps_by_hand() -> None:
+    """Two steps: opening 50 each, the second with 25 + 25.6 of the first before it, each writes 25: 200.6, in all."""
+    bare = {"model": "m", "prompt": "Bare"}
+    agent = {"maxSteps": 3, "stepTokens": 100, "observationChars": 1024}
+    found = plan(run(student=bare, teacher=bare, method={"agent": agent}), {}, TASKS)
+    tokens = {one.step.name: one.tokens for one in found.steps}
+    assert tokens["demonstrate"].teacher == 100 * 201
+    assert tokens["evaluate"].teacher == 300 * 201
+    assert tokens["evaluate"].student == 300 * 4 * 201
+    assert tokens["warmup"].basis == "asks no model"
+
+
+def test_what_was_measured_takes_the_place_of_what_was_assumed() -> None:
+    done = {"prepare": Done(), "demonstrate": Done(tokens={"teacher": 5000}, attempts={"teacher": 100})}
+    found = plan(run(), done, TASKS)
+    tokens = {one.step.name: one.tokens for one in found.steps}
+    assert (tokens["demonstrate"].teacher, tokens["demonstrate"].basis) == (5000, "spent")
+    assert tokens["evaluate"].teacher == 300 * 50
+    assert "teacher 50 (measured)" in tokens["evaluate"].basis
+    assert found.spent("teacher") == 5000
+    assert found.tokens("teacher") == 5000 + tokens["mentor"].teacher + 15000
+
+
+def test_without_counted_tasks_there_is_no_estimate() -> None:
+    (first, *_) = plan(run(), {}, None).steps[1:]
+    assert (first.tokens.teacher, first.tokens.basis) == (0, "the task files were not counted")
+
+
+def test_changes_name_each_field_that_may_not_change() -> None:
+    before = run()
+    now = run(
+        method={"rl": {"groupSize": 8}},
+        seed=3,
+        budget={"teacherTokens": 5},
+        resources={"trainer": {"zeroStage": 3}},
+        artifacts={"uri": "elsewhere"},
+    )
+    assert changes(before, now) == ("spec.method.rl.groupSize: 16, now 8", "spec.seed: 0, now 3")
+    assert changes(before, before) == ()
+
+
+def test_a_part_that_appears_or_goes_is_a_change() -> None:
+    endpoint = {"url": "http://x/v1", "model": "m"}
+    found = changes(run(), run(teacher={"endpoint": endpoint}))
+    assert found[0] == "spec.teacher.model: teacher, now None"
+    assert found[1].startswith("spec.teacher.endpoint: None, now {'url': 'http://x/v1'")
