@@ -77,7 +77,14 @@ def test_a_curve_of_zeros_is_no_chart(finished: Facts) -> None:
     assert "RL: KL" not in html
 
 
-def test_ids_are_unique_and_every_reference_has_its_target(html: str) -> None:
+def test_ids_are_unique_and_every_reference_has_its_target(finished: Facts) -> None:
+    other = {
+        name: tuple(one.model_copy(update={"eval": "other"}) for one in getattr(finished, name))
+        for name in ("scores", "comparisons", "accuracy_by_length", "endings")
+    }
+    both = {name: getattr(finished, name) + rows for name, rows in other.items()}
+    html = page(finished.model_copy(update=both))
+    assert html.count("<h3>What can be told apart</h3>") == 2
     ids = [value for name, value in read(html).attributes if name == "id"]
     assert len(set(ids)) == len(ids)
     assert set(re.findall(r"url\(#([^)]*)\)", html)) | set(re.findall(r'href="#([^"]*)"', html)) <= set(ids)
