@@ -16,34 +16,37 @@ from score_distill.api import Format
 from score_distill.contract import BadInput
 
 SHOWN_FAULTS = 20
+SHOWN_CHARS = 300
 
 
 def read_tasks(lines: Iterable[bytes], format: Format, where: str) -> Iterator[Task]:  # noqa: A002
     """The tasks of a file, one a line, empty lines skipped.
 
     Raises BadInput with the first faults and their line numbers: not JSON, fields missing or of a wrong type, empty
-    question or answer, an id that stood before. Faulty lines are collected, so the error comes after the last line.
+    question or answer, an id that stood before. It comes after the last line; use no task before.
     """
     seen: dict[bytes, int] = {}
-    faults: list[str] = []
-    count = 0
+    shown: list[str] = []
+    count = faulty = 0
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            task = _READERS[format](json.loads(line))
+            task = _READERS[format](_object(line))
             key = hashlib.blake2b(task.id.encode(), digest_size=8).digest()
             if (first := seen.setdefault(key, number)) != number:
                 raise ValueError(f"id {task.id[:60]!r} stands in line {first} already; ids must differ")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            faults.append(f"{where}:{number}: {_said(error)}")
+            faulty += 1
+            if faulty <= SHOWN_FAULTS:
+                shown.append(f"{where}:{number}: {_said(error)[:SHOWN_CHARS]}")
             continue
         count += 1
-        if not faults:
+        if not faulty:
             yield task
-    if faults:
-        more = f"\n... and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
-        raise BadInput("\n".join(faults[:SHOWN_FAULTS]) + more)
+    if faulty:
+        more = [f"... and {faulty - SHOWN_FAULTS} more"] if faulty > SHOWN_FAULTS else []
+        raise BadInput("\n".join(shown + more))
     if not count:
         raise BadInput(f"{where}: no tasks; expected one JSON object a line in the {format} format")
 
@@ -58,7 +61,7 @@ def _qa(row: dict[str, Any]) -> Task:
         raise ValueError("documents must be a list of texts")
     question = _text(row, "question")
     return Task(
-        id=_id(row, question + "\n".join(map(str, documents))),
+        id=_id(row, "\n".join([question, *map(str, documents)])),
         question=question,
         answer=_text(row, "answer"),
         documents=tuple(documents),
@@ -91,9 +94,14 @@ def _chat(row: dict[str, Any]) -> Task:
 _READERS: dict[Format, Callable[[dict[str, Any]], Task]] = {"qa": _qa, "gsm8k": _gsm8k, "chat": _chat}
 
 
-def _text(row: dict[str, Any], name: str) -> str:
+def _object(line: bytes) -> dict[str, Any]:
+    row = json.loads(line.decode("utf-8-sig"))
     if not isinstance(row, dict):
         raise ValueError(f"expected a JSON object, found {type(row).__name__}")
+    return row
+
+
+def _text(row: dict[str, Any], name: str) -> str:
     if name not in row:
         raise ValueError(f"no field {name!r}; found {', '.join(map(repr, sorted(row))) or 'no fields'}")
     value = row[name]

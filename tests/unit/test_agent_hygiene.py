@@ -1,0 +1,64 @@
+from score_distill.agent.hygiene import GRAM, Contamination, Doubles
+from score_distill.agent.trajectory import Task
+
+LONG = "Mia has forty two cups and Ben gives her another seven of them today"
+
+
+def task(question: str, *documents: str, name: str = "t") -> Task:
+    return Task(id=name, question=question, answer="a", documents=documents)
+
+
+def known(*tasks: Task) -> Contamination:
+    contamination = Contamination()
+    contamination.add("held-out", tasks)
+    return contamination
+
+
+def test_an_evaluation_set_is_counted():
+    assert Contamination().add("one", iter([task("a"), task("b")])) == 2
+
+
+def test_the_same_text_in_another_dress_matches():
+    match = known(task("How many cups?", "Mia buys 2.")).match(task("how  many CUPS\n", "mia, buys: 2"))
+    assert match == ("same text as an evaluation task", "held-out")
+
+
+def test_another_number_or_document_does_not_match():
+    contamination = known(task("How many cups?", "Mia buys 2."))
+    assert contamination.match(task("How many cups?", "Mia buys 3.")) is None
+    assert contamination.match(task("How many cups?")) is None
+
+
+def test_thirteen_words_in_a_row_match_and_twelve_do_not():
+    words = LONG.split()
+    assert len(words) == 14
+    contamination = known(task(LONG))
+    thirteen = " ".join(words[1:])
+    match = contamination.match(task(f"Yesterday {thirteen} and more"))
+    assert match == (f"shares {GRAM} words in a row with an evaluation task", "held-out")
+    assert contamination.match(task(f"Yesterday {' '.join(words[2:])} and more")) is None
+
+
+def test_a_run_of_words_may_go_from_question_to_document():
+    words = LONG.split()
+    assert known(task(" ".join(words[:5]), " ".join(words[5:]))).match(task(LONG + " too"))
+
+
+def test_short_texts_match_only_whole():
+    contamination = known(task("2 + 2 = ?"))
+    assert contamination.match(task("2 2"))
+    assert contamination.match(task("What is 2 + 2 = ?")) is None
+
+
+def test_the_first_set_that_matches_is_named():
+    contamination = known(task("q"))
+    contamination.add("later", [task("q"), task("r")])
+    assert contamination.match(task("q")).against == "held-out"
+    assert contamination.match(task("r")).against == "later"
+
+
+def test_doubles_name_the_first():
+    doubles = Doubles()
+    assert doubles.match(task("q", name="one")) is None
+    assert doubles.match(task("Q!", name="two")) == ("same text as another training task", "one")
+    assert doubles.match(task("r", name="three")) is None
