@@ -135,7 +135,7 @@ async def test_letting_go_of_the_leash_kills_at_once(folder: Path) -> None:
 
 async def test_when_the_guard_is_killed_its_tree_dies_too(folder: Path) -> None:
     tree = await start_tree(folder)
-    os.kill(tree._guard.pid, signal.SIGKILL)
+    os.kill(tree.pid, signal.SIGKILL)
     assert await tree.wait() == 128 + signal.SIGKILL
     until(lambda: not any(map(alive, pids(folder))))
 

@@ -21,10 +21,7 @@ def test_a_field_is_shown_with_bounds_default_and_reason() -> None:
         "| `groupSize` | whole number ≥ 2, ≤ 256 | `16` | rollouts from one prefix; a group needs at least 2 rollouts |"
         in rows
     )
-    assert (
-        "| `dtype` | `bfloat16`, `float16`, `float32` | `bfloat16` | number format of the weights; float32 where there is no GPU |"
-        in rows
-    )
+    assert "| `schedule` | `cosine`, `constant` | `cosine` | of the learning rate after its warm-up |" in rows
     assert (
         "| `uri` | text of 1 to 1024 characters, must not contain spaces | required | JSON Lines, plain or .gz |"
         in rows

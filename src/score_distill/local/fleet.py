@@ -38,12 +38,12 @@ class Fleet:
     """Use as an async context manager: at its end every server and all it started are gone."""
 
     def __init__(self, site: Site) -> None:
-        self._site = site
+        self.site = site
         self._socket_folder = tempfile.TemporaryDirectory(prefix="score-")
         self.servers: dict[Name, Server] = {
-            "teacher": self._server("teacher", self._teacher, MODEL_SECONDS),
-            "student": self._server("student", self._student, MODEL_SECONDS),
-            "sandbox": self._server("sandbox", self._sandbox, SANDBOX_SECONDS),
+            "teacher": self._server("teacher", self.teacher, MODEL_SECONDS),
+            "student": self._server("student", self.student, MODEL_SECONDS),
+            "sandbox": self._server("sandbox", self.sandbox, SANDBOX_SECONDS),
         }
         self.served: dict[Name, Served] = {}
         self.socket: Path | None = None
@@ -61,7 +61,7 @@ class Fleet:
     async def __aexit__(self, *_: object) -> None:
         await self.keep(())
         self._socket_folder.cleanup()
-        shutil.rmtree(self._site.work / "keys", ignore_errors=True)
+        shutil.rmtree(self.site.work / "keys", ignore_errors=True)
 
     def of(self, needs: Iterable[str]) -> list[Server]:
         return [server for name, server in self.servers.items() if name in needs]
@@ -72,22 +72,22 @@ class Fleet:
         await asyncio.gather(*(server.stop() for server in unused))
 
     def _server(self, name: Name, launch: Callable[[], Awaitable[Launch]], deadline: float) -> Server:
-        return Server(name, launch, log=self._site.logs / f"{name}.log", folder=self._site.folder, deadline=deadline)
+        return Server(name, launch, log=self.site.logs / f"{name}.log", folder=self.site.folder, deadline=deadline)
 
-    async def _teacher(self) -> Launch:
-        teacher = self._site.run.spec.teacher
+    async def teacher(self) -> Launch:
+        teacher = self.site.run.spec.teacher
         assert teacher.model is not None
-        folder = await asyncio.to_thread(model_folder, teacher.model, self._site.places)
+        folder = await asyncio.to_thread(model_folder, teacher.model, self.site.places)
         return self._vllm("teacher", folder, teacher.serving, managed=False)
 
-    async def _student(self) -> Launch:
-        student = self._site.run.spec.student
-        source = await asyncio.to_thread(model_folder, student.model, self._site.places)
+    async def student(self) -> Launch:
+        student = self.site.run.spec.student
+        source = await asyncio.to_thread(model_folder, student.model, self.site.places)
         folder = await self._untied(source)
         return self._vllm("student", folder, student.serving, managed=True)
 
     def _vllm(self, name: Name, folder: Path, serving: Serving, *, managed: bool) -> Launch:
-        site, port = self._site, free_port()
+        site, port = self.site, free_port()
         key = keys.fresh()
         root = f"http://127.0.0.1:{port}"
         served = Served(
@@ -115,7 +115,7 @@ class Fleet:
 
     async def _untied(self, source: Path) -> Path:
         """A folder of our own with the base student, whose weights can be pushed: tied embeddings made two."""
-        folder = self._site.work / "servers" / "base"
+        folder = self.site.work / "servers" / "base"
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         if json.loads((source / "config.json").read_text()).get("tie_word_embeddings") is False:
@@ -126,10 +126,10 @@ class Fleet:
             return folder
         code = "import sys; from pathlib import Path; from score_distill.train.export import untie; "
         code += "untie(Path(sys.argv[1]), Path(sys.argv[2])).joinpath('probe.json').unlink(missing_ok=True)"
-        log = self._site.logs / "untie.log"
+        log = self.site.logs / "untie.log"
         command = [sys.executable, "-c", code, str(source), str(folder)]
-        environ = machine.environment(self._site.environ, self._site.machine)
-        process = await processes.start("untie", command, environ, log, self._site.folder)
+        environ = machine.environment(self.site.environ, self.site.machine)
+        process = await processes.start("untie", command, environ, log, self.site.folder)
         try:
             if code_of := await process.wait():
                 end = "\n".join(f"  {line}" for line in processes.last_lines(log, 5))
@@ -138,10 +138,10 @@ class Fleet:
             process.close()
         return folder
 
-    async def _sandbox(self) -> Launch:
+    async def sandbox(self) -> Launch:
         path = Path(self._socket_folder.name) / f"{keys.fresh()[:8]}.sock"
         arguments = json.dumps(
-            {"limits": asdict(limits(self._site.run.spec.method.agent)), "libraries": [], "socket": str(path)}
+            {"limits": asdict(limits(self.site.run.spec.method.agent)), "libraries": [], "socket": str(path)}
         )
 
         async def ready() -> bool:
@@ -151,7 +151,7 @@ class Fleet:
             return True
 
         command = [sys.executable, "-m", "score_distill.sandbox.supervisor", arguments]
-        return Launch(command, machine.bare_environment(self._site.environ), ready)
+        return Launch(command, machine.bare_environment(self.site.environ), ready)
 
 
 def limits(agent: Agent) -> Limits:

@@ -32,6 +32,11 @@ class Process:
     def running(self) -> bool:
         return self._guard.returncode is None
 
+    @property
+    def pid(self) -> int:
+        """Of the guard; the command is its child."""
+        return self._guard.pid
+
     async def wait(self) -> int:
         code = await self._guard.wait()
         if code >= 0:

@@ -59,9 +59,10 @@ def stage_command(step: Step, config: Path, processes_per_node: int) -> list[str
 
 @dataclass(frozen=True)
 class Means:
-    """What tests replace: the command of a stage, the checks beforehand, and how long to wait before a retry."""
+    """What tests replace: stages, servers, the checks beforehand, and how long to wait before a retry."""
 
     command: Callable[[Step, Path, int], list[str]] = stage_command
+    fleet: Callable[[Site], Fleet] = Fleet
     preflight: bool = True
     pause: Callable[[int], float] = lambda tries: float(min(30, 2**tries))
 
@@ -79,7 +80,7 @@ async def execute(site: Site, display: Display, means: Means = Means()) -> None:
         current = planned(site)
         if means.preflight and current.left:
             await preflight(site, current.left)
-        async with Fleet(site) as fleet:
+        async with means.fleet(site) as fleet:
             await Run(site, fleet, display, means).steps()
 
 

@@ -69,6 +69,11 @@ class Server:
             return "it is not running"
         return _said(await self._process.wait())
 
+    @property
+    def pid(self) -> int | None:
+        """Of its guard, while there is one."""
+        return self._process.pid if self._process else None
+
     def succeeded(self) -> None:
         """A step has ended well with it: earlier deaths no longer count."""
         self._failures = 0

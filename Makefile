@@ -1,0 +1,74 @@
+# Everything a developer or a newcomer runs. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(firstword $(wildcard $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null))))
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+UV := .venv/tools/bin/uv
+READY := .venv/.ready
+
+export OMP_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: help setup missing quickstart test check bench generate lock
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY) ## Make .venv with everything pinned; at once when nothing changed
+	@echo "score-distill is ready: .venv/bin/score-distill --help"
+
+quickstart: setup ## A whole distillation on two CPU cores, about ten minutes, ends with a report
+	$(BIN)/score-distill run examples/quickstart.yaml
+
+test: setup ## All tests
+	$(BIN)/pytest
+
+check: setup ## Lint, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## The benchmarks of the README, each against its peer in the same run
+	$(BIN)/python -m bench
+
+generate: setup ## Write docs/manifest.md from api.py
+	$(BIN)/python -m score_distill.manifest_docs docs/manifest.md
+
+lock: $(UV) ## Pin every dependency anew in requirements/cpu.lock
+	$(UV) pip compile pyproject.toml --all-extras --override requirements/overrides.txt -o requirements/cpu.lock \
+		--no-header --no-annotate --python-version 3.11
+
+$(READY): requirements/cpu.lock pyproject.toml $(UV)
+	@echo "installing what requirements/cpu.lock pins (7 GB on disk; a minute or two the first time) ..."
+	$(UV) pip sync --quiet --python $(BIN)/python requirements/cpu.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+$(UV):
+	@$(MAKE) --no-print-directory missing
+	@echo "making .venv with $(PYTHON) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv
+	@$(PYTHON) -m venv .venv/tools
+	@.venv/tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+missing:
+	@lack=(); \
+	need() { command -v "$$1" >/dev/null || lack+=("$$1: apt-get install $$2"); }; \
+	need git git; need g++ g++; \
+	for library in libnuma.so.1:libnuma1 libseccomp.so.2:libseccomp2; do \
+		/sbin/ldconfig -p | grep -q "$${library%%:*}" || lack+=("$${library%%:*}: apt-get install $${library##*:}"); \
+	done; \
+	if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+		lack+=("Python 3.11 or newer: apt-get install python3 python3-venv, or make PYTHON=/path/to/python"); \
+	elif ! $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null; then \
+		lack+=("Python's venv: apt-get install python3-venv"); \
+	fi; \
+	if (( $$(df --output=avail -k . | tail -1) < 10000000 )); then \
+		lack+=("disk: 10 GB must be free here for .venv; $$(df -h --output=avail . | tail -1 | tr -d ' ') are"); \
+	fi; \
+	if (( $${#lack[@]} )); then printf 'missing  %s\n' "$${lack[@]}" >&2; exit 1; fi

@@ -1,0 +1,148 @@
+"""What stands in the way is told before anything is spent: real files, real folders, a real HTTP endpoint."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from score_distill import manifest
+from score_distill.control.pipeline import steps_of
+from score_distill.local.layout import Site, site_of
+from score_distill.local.machine import Machine
+from score_distill.local.preflight import NotReady, preflight
+
+KEY = "sk-right-0815"
+
+
+@pytest.fixture
+async def endpoint() -> AsyncIterator[str]:
+    """An OpenAI-compatible list of models behind a key."""
+
+    async def models(request: web.Request) -> web.Response:
+        if request.headers.get("Authorization") != f"Bearer {KEY}":
+            return web.json_response({"error": "bad key"}, status=401)
+        return web.json_response({"data": [{"id": "big"}]})
+
+    app = web.Application()
+    app.router.add_get("/v1/models", models)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield f"{runner.addresses[0][0]}:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+def model(folder: Path, **config: Any) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", **config}))
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    (folder / "model.safetensors").write_bytes(b"x")
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    row = json.dumps({"question": "1 + 1?", "answer": "2"})
+    (tmp_path / "train.jsonl").write_text(row + "\n")
+    (tmp_path / "test.jsonl").write_text(row + "\n")
+    model(tmp_path / "student")
+    model(tmp_path / "teacher")
+    return tmp_path
+
+
+def site(home: Path, environ: dict[str, str] | None = None, **spec: Any) -> Site:
+    base = {
+        "student": {"model": "student"},
+        "teacher": {"model": "teacher"},
+        "tasks": {"train": {"uri": "train.jsonl"}, "eval": [{"name": "test", "uri": "test.jsonl"}]},
+        "artifacts": {"uri": "runs"},
+    }
+    run = manifest.parse(
+        {
+            "apiVersion": "distill.score.dev/v1alpha1",
+            "kind": "DistillationRun",
+            "metadata": {"name": "r"},
+            "spec": base | spec,
+        }
+    )
+    return site_of(run, home, None, environ or {}, Machine(cores=2, memory_gib=8, gpus=0))
+
+
+async def faults(site: Site) -> tuple[str, ...]:
+    with pytest.raises(NotReady) as error:
+        await preflight(site, steps_of(site.run.spec))
+    return error.value.faults
+
+
+async def test_a_run_that_can_begin_passes_and_leaves_nothing_in_the_store(home: Path) -> None:
+    await preflight(site(home), steps_of(site(home).run.spec))
+    assert not list((home / "runs").rglob("preflight*"))
+
+
+async def test_every_fault_is_told_at_once(home: Path) -> None:
+    (home / "train.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n{"question": "x"}\n')
+    (home / "test.jsonl").unlink()
+    (home / "student" / "tokenizer.json").unlink()
+    (home / "teacher" / "tokenizer_config.json").unlink()
+    (home / "runs").write_text("a file where the store should be")
+    found = await faults(site(home, resources={"trainer": {"nodes": 2}}))
+    expected = [
+        "spec.resources.trainer.nodes: 2; must be 1 on one machine",
+        "spec.artifacts.uri: ",
+        "spec.tasks.train: train.jsonl:2: ",
+        "spec.tasks.eval[0]: test.jsonl: no file",
+        "spec.student.model: student: no tokenizer.json",
+        "spec.teacher.model: teacher: no chat template",
+    ]
+    assert [line for line, begin in zip(found, expected, strict=True) if not line.startswith(begin)] == []
+
+
+async def test_a_context_longer_than_the_models_is_refused(home: Path) -> None:
+    (home / "student" / "config.json").write_text(json.dumps({"model_type": "llama", "max_position_embeddings": 512}))
+    (found,) = await faults(site(home))
+    assert found.startswith("spec.student.serving.contextLength: 8192; must be at most 512")
+
+
+async def test_only_what_is_left_to_do_is_looked_at(home: Path) -> None:
+    (home / "train.jsonl").unlink()
+    (home / "teacher" / "config.json").unlink()
+    one = site(home)
+    await preflight(one, [step for step in steps_of(one.run.spec) if step.name == "sft"])
+
+
+async def test_a_shared_teacher_is_a_clusters(home: Path) -> None:
+    (found,) = await faults(site(home, teacher={"ref": {"name": "qwen"}}))
+    assert found.startswith("spec.teacher.ref: qwen; shared Teachers are a cluster's; on one machine give ")
+
+
+def behind(address: str, **more: Any) -> dict[str, Any]:
+    secret = {"name": "teacher", "key": "api-key"}
+    return {"endpoint": {"url": f"http://{address}/v1", "model": "big", "apiKeySecret": secret, **more}}
+
+
+async def test_an_endpoint_that_answers_passes(home: Path, endpoint: str) -> None:
+    one = site(home, {"TEACHER_API_KEY": KEY}, teacher=behind(endpoint))
+    await preflight(one, steps_of(one.run.spec))
+
+
+@pytest.mark.parametrize(
+    ("environ", "more", "says"),
+    [
+        ({}, {}, "secret teacher, key api-key: not found; give it as variable TEACHER_API_KEY"),
+        ({"TEACHER_API_KEY": "sk-wrong-4711"}, {}, "spec.teacher.endpoint.apiKeySecret: "),
+        ({}, {"apiKeySecret": None}, "spec.teacher.endpoint.apiKeySecret: "),
+        ({"TEACHER_API_KEY": KEY}, {"model": "small"}, "spec.teacher.endpoint.model: small; must be one that"),
+        ({"TEACHER_API_KEY": KEY}, {"url": "http://127.0.0.1:9/v1"}, "spec.teacher.endpoint.url: "),
+    ],
+)
+async def test_an_endpoint_that_cannot_be_used_is_told_without_its_key(
+    home: Path, endpoint: str, environ: dict[str, str], more: dict[str, Any], says: str
+) -> None:
+    (found,) = await faults(site(home, environ, teacher=behind(endpoint, **more)))
+    assert found.startswith(says)
+    assert "sk-" not in found
