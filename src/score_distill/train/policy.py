@@ -194,6 +194,8 @@ def _learnt(packs: Sequence[Sequence[Sample]]) -> int:
 def _check(sample: Sample, place: int) -> None:
     if sample.logprobs is None or not np.isfinite(sample.logprobs).all():
         raise DataError(f"sample {place}: the log-probabilities of the sampling server are missing or not finite")
+    if not sample.learnt:
+        raise DataError(f"sample {place}: no token of it is masked to be learnt")
     if sample.mask[0] or len(sample.logprobs) != np.count_nonzero(sample.mask):
         raise DataError(
             f"sample {place}: {len(sample.logprobs)} log-probabilities for {np.count_nonzero(sample.mask)} "

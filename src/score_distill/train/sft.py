@@ -5,7 +5,7 @@ The order of the rows is a function of (rows, config): a step is found again fro
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from score_distill.train import packing
@@ -84,7 +84,9 @@ def _due(step: int, steps: int, config: TrainConfig) -> bool:
 
 
 def _identity(rows: Rows, config: TrainConfig) -> str:
-    digest = hashlib.sha256(repr(sorted(asdict(config).items())).encode())
+    """Of everything that the order of the rows and the shape of a checkpoint depend on."""
+    essence = replace(config, checkpoint_every=0, keep_checkpoints=0)
+    digest = hashlib.sha256(repr(sorted(asdict(essence).items())).encode())
     for part in (rows.ids, rows.mask, rows.offsets):
         digest.update(part.tobytes())
     return digest.hexdigest()

@@ -115,6 +115,7 @@ def test_samples_scored_by_the_trainer_itself_have_weight_one(engine: Engine):
         ({"logprobs": None}, "sample 1: the log-probabilities of the sampling server are missing"),
         ({"logprobs": np.array([float("nan")])}, "missing or not finite"),
         ({"logprobs": np.array([-1.0])}, "sample 1: 1 log-probabilities for"),
+        ({"mask": np.zeros(40, dtype=bool), "logprobs": np.array([])}, "no token of it is masked"),
         ({"advantage": float("nan")}, "advantage is not finite"),
         ({"ids": np.zeros(65, dtype=int), "mask": np.arange(65) == 3, "logprobs": np.array([-1.0])}, "65 tokens"),
     ],

@@ -71,11 +71,22 @@ def test_zero_stages_and_ranks_give_the_same_curve(two_ranks: tuple[Path, Path, 
             torch.testing.assert_close(exported[name], tensor, atol=2e-4, rtol=0)
 
 
-@pytest.mark.parametrize("stage", [0, 2, 3])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"zero_stage": 0},
+        {"zero_stage": 2},
+        {"zero_stage": 3},
+        {"lora": LoraConfig(rank=4)},
+        {"dtype": "bfloat16"},
+        {"schedule": "cosine", "warmup": 0.3},
+    ],
+    ids=str,
+)
 def test_resumed_training_equals_unbroken_training_bit_for_bit(
-    make_model: MakeModel, rows_path: Path, tmp_path: Path, me: Process, stage: int
+    make_model: MakeModel, rows_path: Path, tmp_path: Path, me: Process, change: dict[str, object]
 ):
-    model, config = make_model(), replace(CONFIG, zero_stage=stage, checkpoint_every=3)
+    model, config = make_model(), replace(CONFIG, **change, checkpoint_every=3)
     unbroken, _ = train_sft(model, rows_path, config, tmp_path / "unbroken", me)
     expected = weights(unbroken)
     for step in (3, 7):  # the second in the second epoch
@@ -95,6 +106,16 @@ def test_a_run_that_had_ended_is_found_ended(make_model: MakeModel, rows_path: P
     assert summary.last_loss is None and summary.resumed_at == summary.steps
     got = weights(again)
     assert all(torch.equal(got[name], expected[name]) for name in expected)
+
+
+def test_how_often_to_save_may_change_between_attempts(
+    make_model: MakeModel, rows_path: Path, tmp_path: Path, me: Process
+):
+    model = make_model()
+    with pytest.raises(Killed):
+        train_sft(model, rows_path, replace(CONFIG, checkpoint_every=2), tmp_path / "c", me, kill_after(4))
+    _, summary = train_sft(model, rows_path, replace(CONFIG, checkpoint_every=50), tmp_path / "c", me)
+    assert summary.resumed_at == 4
 
 
 def test_old_checkpoints_and_torsos_go_and_the_newest_stay(
