@@ -226,26 +226,25 @@ def _stage(verb: str, path: Path) -> None:
         raise BadInput(f"{path}: not a stage config: {error}") from error
     if config.verb != verb:
         raise BadInput(f"{path}: is for {config.verb}, not for {verb}")
-    leads = os.environ.get("RANK", "0") == "0"
-    summary = Summary(step=config.step, succeeded=False)
+    rank = int(os.environ.get("RANK", "0"))
+    summary = Summary(step=config.step, succeeded=False, reason="Stopped")
     try:
         from score_distill.artifacts.store import open_store
 
         module = importlib.import_module(f"score_distill.stages.{verb}")
         store = open_store(config.store, os.environ, Path(config.base))
         summary = cast(Summary, module.run(config, store))
-    except BaseException as error:
+    except (Exception, KeyboardInterrupt) as error:
         from score_distill.ends import end_of
 
         code, message = end_of(error)
         summary = summary.model_copy(update={"reason": code.name, "message": message})
         raise
     finally:
-        if leads:
-            target = Path(config.work) / "summary.json"
-            part = target.with_suffix(".part")
-            part.write_text(summary.model_dump_json(by_alias=True), encoding="utf-8")
-            part.replace(target)
+        target = Path(config.work, f"summary-{rank}.json" if rank else "summary.json")
+        part = target.with_suffix(".part")
+        part.write_text(summary.model_dump_json(by_alias=True), encoding="utf-8")
+        part.replace(target)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from score_distill.api import GROUP, KIND, VERSION, Spec
+from score_distill.control.change import FREE
 from score_distill.manifest import PATTERNS, model_of
 
 HEAD = f"""# The manifest
@@ -53,8 +54,8 @@ which starts at the folder of the manifest.
 `gsm8k`: `{{"question", "answer"}}` with the answer after `####`; `chat`: `{{"id"?, "messages": [...]}}`, the last
 message being the answer. Without an id, a digest of the question is the id.
 
-**What may change** while a run is under way: `spec.resources`, `spec.budget` and `spec.artifacts`. Anything else would
-mix results of two runs and is refused; give such a run another `metadata.name`.
+**What may change** while a run is under way: {", ".join(f"`{path}`" for path in sorted(FREE))}.
+Anything else would mix results of two runs and is refused; give such a run another `metadata.name`.
 
 **Beyond the bounds of single fields**: `spec.tools` contains `python`; `agent.maxSteps` is at least 2 when `agent.plan`
 is true; `agent.stepTokens` is less than the context of student and teacher; `split.dev` is more than 0 while

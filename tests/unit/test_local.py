@@ -1,15 +1,18 @@
 """The pure parts of running here: what vLLM is told, where a key is, how a run is shown."""
 
+from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from score_distill.api import SecretKey, Serving
-from score_distill.contract import BadInput, Progress
+from score_distill.contract import BadInput, Exit, Progress, Summary
 from score_distill.local import keys, machine, vllm
-from score_distill.local.display import Lines
+from score_distill.local.display import Lines, table
 from score_distill.local.machine import Machine
+from score_distill.local.runner import end_of_ranks
 from score_distill.local.view import StepView, View, line, span
 
 CPU, GPU = Machine(cores=2, memory_gib=24, gpus=0), Machine(cores=64, memory_gib=512, gpus=8)
@@ -125,3 +128,43 @@ def test_plain_lines_tell_each_state_of_step_and_server_once() -> None:
         step = StepView.model_validate({"name": "sft", "state": state})
         lines.show(View(run="r", pid=1, began=0, steps=[step], servers={"student": "ready"}), 0.0)
     assert told == ["server student: ready", "sft         done"]
+
+
+def test_a_terminal_shows_every_step_with_its_pace_and_obeys_no_markup() -> None:
+    mentor = running(120, first=100).model_copy(update={"note": "[red]x[/]"})
+    view = View(run="r", pid=1, began=0, steps=[mentor, StepView(name="sft")], servers={"student": "ready"})
+    screen = StringIO()
+    Console(file=screen, width=160).print(table(view, 110.0))
+    rows = [row.split() for row in screen.getvalue().splitlines()]
+    assert rows[0][:2] == ["mentor", "running"]
+    assert rows[0][3:] == ["120/400", "tasks", "2/s", "2", "min", "20", "s", "left", "[red]x[/]"]
+    assert rows[1] == ["sft", "waiting"]
+    assert rows[2] == ["servers", "student", "ready"]
+
+
+def summaries(folder: Path, *reasons: str) -> Path:
+    for rank, reason in enumerate(reasons):
+        text = Summary(step="sft", succeeded=False, reason=reason).model_dump_json()
+        (folder / (f"summary-{rank}.json" if rank else "summary.json")).write_text(text)
+    return folder
+
+
+RANKS = [
+    (["MODEL", "Stopped"], Exit.MODEL),
+    (["BUG", "BAD_INPUT"], Exit.BAD_INPUT),
+    (["BUG", "Stopped"], Exit.BUG),
+    (["BUG"], Exit.INFRASTRUCTURE),
+    ([], Exit.INFRASTRUCTURE),
+]
+
+
+@pytest.mark.parametrize(("reasons", "code"), RANKS)
+def test_of_several_ranks_the_reason_counts_and_a_silent_one_was_killed(
+    tmp_path: Path, reasons: list[str], code: Exit
+) -> None:
+    assert end_of_ranks(1, summaries(tmp_path, *reasons), 2) == code
+
+
+def test_of_one_rank_and_of_other_codes_the_code_counts(tmp_path: Path) -> None:
+    assert end_of_ranks(1, tmp_path, 1) == Exit.BUG
+    assert end_of_ranks(137, tmp_path, 2) == 137

@@ -1,7 +1,7 @@
 """What of a manifest changed since its run began, and may not have. Pure.
 
-A run's results are made by one manifest. Where and how wide it runs (resources, budget, artifacts) may change at any
-time; anything else would mix results of different runs.
+A run's results are made by one manifest. Where and how wide it runs may change at any time (``FREE``); anything else
+would mix results of different runs.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,16 @@ from typing import Any
 
 from score_distill.api import DistillationRun
 
-FREE = frozenset({"spec.resources", "spec.budget", "spec.artifacts"})
+FREE = frozenset(
+    {
+        "spec.resources",
+        "spec.budget",
+        "spec.artifacts",
+        "spec.teacher.concurrency",
+        "spec.teacher.serving.args",
+        "spec.student.serving.args",
+    }
+)
 
 
 def changes(before: DistillationRun, now: DistillationRun) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ Looks at what the steps that are left will use: task files, model folders, the t
 disk and store. It fetches models that are elsewhere, and asks an endpoint for its list of models; nothing is paid for.
 """
 
+import asyncio
 import json
 import shutil
 from collections.abc import Callable, Collection, Iterator
@@ -54,7 +55,7 @@ async def preflight(site: Site, steps: Collection[Step]) -> None:
     folders: list[Path] = []
     for check in checks:
         try:
-            if folder := check():
+            if folder := await asyncio.to_thread(check):
                 folders.append(folder)
         except BadInput as error:
             faults.append(str(error))

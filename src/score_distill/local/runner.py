@@ -51,9 +51,7 @@ class StageFailed(StageError):
         self.exit = code
 
 
-def stage_command(step: Step, config: Path, processes_per_node: int) -> list[str]:
-    """The command of a step's process; trainers run in ``processes_per_node`` ranks."""
-    ranks = processes_per_node if "trainer" in step.needs else 1
+def stage_command(step: Step, config: Path, ranks: int) -> list[str]:
     return launch.torchrun(ranks, "score_distill.cli", ["stage", step.verb, "--config", str(config)])
 
 
@@ -79,18 +77,22 @@ async def execute(site: Site, display: Display, means: Means = Means()) -> None:
         hold_to_manifest(site)
         current = planned(site)
         if means.preflight and current.left:
+            display.say("checking files, models and endpoints ...")
             await preflight(site, current.left)
+        site.store.put(record_key(site), site.run.model_dump_json(by_alias=True, indent=1).encode())
         async with means.fleet(site) as fleet:
             await Run(site, fleet, display, means).steps()
 
 
+def record_key(site: Site) -> str:
+    return f"{site.key}/run.json"
+
+
 def hold_to_manifest(site: Site) -> None:
-    """Record the manifest with the run; Changed when the run began with another."""
-    key = f"{site.key}/run.json"
-    data = site.run.model_dump_json(by_alias=True, indent=1).encode()
-    if site.store.put(key, data, if_absent=True):
+    """Changed when the store has something that the run made with another manifest."""
+    if not site.store.children(f"{site.key}/steps"):
         return
-    before = DistillationRun.model_validate_json(site.store.get(key))
+    before = DistillationRun.model_validate_json(site.store.get(record_key(site)))
     if found := changes(before, site.run):
         lines = "\n".join(f"  {one}" for one in found)
         raise Changed(
@@ -185,11 +187,11 @@ class Run:
         work = Path(config.work)
         path = work / "stage.json"
         path.write_text(config.model_dump_json(by_alias=True, indent=1), encoding="utf-8")
-        (work / "summary.json").unlink(missing_ok=True)
+        for old in work.glob("summary*.json"):
+            old.unlink()
         before = read_progress(work / "progress.json")
         shown.attempt, shown.began, shown.first = config.attempt, time.time(), before.done if before else 0
-        ranks = self.site.run.spec.resources.trainer.processes_per_node
-        command = self.means.command(step, path, ranks)
+        command = self.means.command(step, path, self.ranks(step))
         process = await processes.start(step.name, command, self.environ, self.log(step), self.site.folder)
         ended = asyncio.create_task(process.wait())
         deaths = {asyncio.create_task(server.death()): server for server in servers}
@@ -200,7 +202,7 @@ class Run:
                 shown.note = f"server {fallen[0].name} died"
                 await process.stop()
             code = await ended
-            return int(Exit.INFRASTRUCTURE) if fallen else code
+            return int(Exit.INFRASTRUCTURE) if fallen else end_of_ranks(code, work, self.ranks(step))
         finally:
             for task in deaths:
                 task.cancel()
@@ -254,6 +256,9 @@ class Run:
         self.view.write(self.site.work / "view.json")
         self.display.show(self.view, time.time())
 
+    def ranks(self, step: Step) -> int:
+        return self.site.run.spec.resources.trainer.processes_per_node if "trainer" in step.needs else 1
+
     def work(self, step: Step) -> Path:
         return self.site.work / step.name
 
@@ -273,6 +278,21 @@ class Run:
         log = self.log(step)
         end = "\n".join(f"  {line}" for line in processes.last_lines(log, 15))
         return f"step {step.name}: {ended(code)}; the end of {log}:\n{end}"
+
+
+def end_of_ranks(code: int, work: Path, ranks: int) -> int:
+    """The exit code of a step of several ranks, whose launcher ends with 1 whatever happened to one of them.
+
+    Each rank that ends by itself says why in a summary; one that was killed says nothing.
+    """
+    if code != Exit.BUG or ranks == 1:
+        return code
+    found = [Summary.model_validate_json(path.read_text(encoding="utf-8")) for path in work.glob("summary*.json")]
+    reasons = {one.reason for one in found}
+    understood = [end for end in Exit if end.name in reasons and end is not Exit.BUG]
+    if understood:
+        return int(understood[0])
+    return int(Exit.BUG if len(found) == ranks else Exit.INFRASTRUCTURE)
 
 
 def ended(code: int) -> str:
