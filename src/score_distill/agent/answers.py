@@ -53,6 +53,8 @@ def math_equal(answer: str, reference: str) -> bool | None:
             return True
         if abs(given[0] - gold[0]) > ROUNDING:
             return False
+    if not re.search(r"\w", reference):
+        return None
     if len(answer) > LONGEST_MATHEMATICS:
         return False
     return verifier().equal(answer, reference)

@@ -7,10 +7,11 @@ The key comes from a file and appears in no message.
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -18,6 +19,9 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from score_distill.agent.chat import Message
 from score_distill.api import Sampling
 from score_distill.contract import Served
+
+T = TypeVar("T")
+TOO_LONG = re.compile(r"context.length|maximum model length")
 
 
 class EndpointRefused(Exception):
@@ -96,11 +100,13 @@ class OpenAIClient:
         self._slots = asyncio.Semaphore(concurrency)
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=10)
         self._session: aiohttp.ClientSession | None = None
+        self._key = ""
 
     async def __aenter__(self) -> Self:
         headers = {}
         if self.served.key_file:
-            headers["Authorization"] = f"Bearer {Path(self.served.key_file).read_text().strip()}"
+            self._key = Path(self.served.key_file).read_text().strip()
+            headers["Authorization"] = f"Bearer {self._key}"
         self._session = aiohttp.ClientSession(
             headers=headers, timeout=self._timeout, connector=aiohttp.TCPConnector(limit=0)
         )
@@ -128,15 +134,16 @@ class OpenAIClient:
             **_sampled(self.served.model, max_tokens, sampling, seed),
             **({"logprobs": 0} if logprobs else {}),
         }
-        reply, usage = await self._ask("completions", body)
-        choice = reply["choices"][0]
-        return Completion(
-            text=choice["text"],
-            usage=usage,
-            truncated=choice["finish_reason"] == "length",
-            tokens=tuple(choice["token_ids"]),
-            logprobs=tuple(choice["logprobs"]["token_logprobs"]) if logprobs else (),
-        )
+
+        def read(reply: Mapping[str, Any]) -> Completion:
+            choice = reply["choices"][0]
+            tokens = tuple(choice["token_ids"])
+            given = tuple(choice["logprobs"]["token_logprobs"]) if logprobs else ()
+            if logprobs and len(given) != len(tokens):
+                raise ValueError(f"{len(given)} logprobs for {len(tokens)} tokens")
+            return Completion(choice["text"], _usage(reply), _truncated(choice), tokens, given)
+
+        return await self._ask("completions", body, read)
 
     async def chat(
         self,
@@ -153,18 +160,27 @@ class OpenAIClient:
                 "type": "json_schema",
                 "json_schema": {"name": "reply", "schema": dict(schema), "strict": True},
             }
-        reply, usage = await self._ask("chat/completions", body)
-        choice = reply["choices"][0]
-        return Completion(choice["message"]["content"] or "", usage, truncated=choice["finish_reason"] == "length")
+
+        def read(reply: Mapping[str, Any]) -> Completion:
+            choice = reply["choices"][0]
+            text = choice["message"]["content"] or ""
+            if not isinstance(text, str):
+                raise TypeError(f"content is a {type(text).__name__}")
+            return Completion(text, _usage(reply), _truncated(choice))
+
+        return await self._ask("chat/completions", body, read)
 
     async def prompt_logprobs(self, tokens: Sequence[int]) -> list[float]:
         """Log-probability of each token after the first, given those before it (vLLM's ``prompt_logprobs``)."""
         body = {"model": self.served.model, "prompt": list(tokens), "max_tokens": 1, "prompt_logprobs": 0}
-        reply, _ = await self._ask("completions", body)
-        given = reply["choices"][0]["prompt_logprobs"]
-        return [float(at[str(token)]["logprob"]) for token, at in zip(tokens[1:], given[1:], strict=True)]
 
-    async def _ask(self, route: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], Usage]:
+        def read(reply: Mapping[str, Any]) -> list[float]:
+            given = reply["choices"][0]["prompt_logprobs"]
+            return [float(at[str(token)]["logprob"]) for token, at in zip(tokens[1:], given[1:], strict=True)]
+
+        return await self._ask("completions", body, read)
+
+    async def _ask(self, route: str, body: Mapping[str, Any], read: Callable[[Mapping[str, Any]], T]) -> T:
         async with self._slots:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(EndpointUnavailable),
@@ -173,8 +189,14 @@ class OpenAIClient:
                 reraise=True,
             ):
                 with attempt:
-                    reply = await self._post(route, body)
-                    return reply, _usage(reply)
+                    content = await self._post(route, body)
+                    try:
+                        return read(json.loads(content))
+                    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+                        raise EndpointUnavailable(
+                            f"{self.served.url}/{route}: not a completion ({type(error).__name__}: {error}): "
+                            f"{self._said(content)!r}"
+                        ) from error
         raise AssertionError("AsyncRetrying ends in a reply or an error")
 
     def _pause(self, state: RetryCallState) -> float:
@@ -182,7 +204,7 @@ class OpenAIClient:
         asked = error.retry_after if isinstance(error, EndpointUnavailable) else 0.0
         return max(min(asked, 120.0), wait_random_exponential(multiplier=self._wait, max=30)(state))
 
-    async def _post(self, route: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def _post(self, route: str, body: Mapping[str, Any]) -> bytes:
         if self._session is None:
             raise RuntimeError("OpenAIClient is used outside its async context")
         where = f"{self.served.url}/{route}"
@@ -193,20 +215,33 @@ class OpenAIClient:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise EndpointUnavailable(f"{where}: {type(error).__name__}: {error}") from error
         if status == 429 or status == 408 or status >= 500:
-            raise EndpointUnavailable(f"{where}: HTTP {status}", float(retry_after) if retry_after.isdigit() else 0.0)
-        said = content[:500].decode("utf-8", "replace")
+            raise EndpointUnavailable(f"{where}: HTTP {status}", _seconds(retry_after))
+        said = self._said(content)
         if status in (401, 403):
             raise EndpointRefused(f"{where}: HTTP {status}: the key was refused; check the endpoint's apiKeySecret")
-        if status == 400 and "context length" in said:
+        if status == 400 and TOO_LONG.search(said):
             raise ContextOverflow(said)
         if status != 200:
             raise EndpointRefused(f"{where}: HTTP {status}: {said}")
-        try:
-            reply = json.loads(content)
-            reply["choices"][0]["finish_reason"]
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise EndpointUnavailable(f"{where}: not a completion: {said!r}") from error
-        return dict(reply)
+        return content
+
+    def _said(self, content: bytes) -> str:
+        """The start of a reply, without the key."""
+        said = content.decode("utf-8", "replace")
+        return (said.replace(self._key, "***") if self._key else said)[:500]
+
+
+def _seconds(retry_after: str) -> float:
+    """Seconds of a Retry-After header; a date counts as none."""
+    return float(retry_after) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?", retry_after) else 0.0
+
+
+def _truncated(choice: Mapping[str, Any]) -> bool:
+    """Whether the bound of tokens ended the reply; a reply that the server itself gave up is none."""
+    reason = choice["finish_reason"]
+    if reason in ("abort", "error"):
+        raise ValueError(f"finish_reason {reason}")
+    return bool(reason == "length")
 
 
 def _sampled(model: str, max_tokens: int, sampling: Sampling, seed: int) -> dict[str, Any]:
@@ -222,4 +257,6 @@ def _sampled(model: str, max_tokens: int, sampling: Sampling, seed: int) -> dict
 def _usage(reply: Mapping[str, Any]) -> Usage:
     usage = reply.get("usage") or {}
     details = usage.get("prompt_tokens_details") or {}
-    return Usage(usage.get("prompt_tokens", 0), details.get("cached_tokens") or 0, usage.get("completion_tokens", 0))
+    return Usage(
+        usage.get("prompt_tokens") or 0, details.get("cached_tokens") or 0, usage.get("completion_tokens") or 0
+    )

@@ -56,7 +56,7 @@ class Ledger:
         for record in past:
             self.account.add(record["role"], record["purpose"], Usage(**record["usage"]))
             if record["task"] not in finished:
-                self._known[record["key"]] = record
+                self._known.setdefault(record["key"], record)
 
     def known(self, key: str) -> Completion | None:
         record = self._known.get(key)

@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from score_distill.agent.completer import OpenAIClient
+from score_distill.agent.completer import ContextOverflow, EndpointRefused, EndpointUnavailable, OpenAIClient
 from score_distill.contract import Infrastructure, ModelFailure, Served
 
 PROBE = "probe.json"
@@ -32,9 +32,12 @@ def read_probe(checkpoint: Path) -> Probe:
     """Raises ModelFailure when the checkpoint has none."""
     try:
         data = json.loads((checkpoint / PROBE).read_text())
-        return Probe(tuple(data["ids"]), tuple(data["logprobs"]))
-    except (OSError, ValueError, KeyError) as error:
+        probe = Probe(tuple(data["ids"]), tuple(data["logprobs"]))
+        if not len(probe.ids) - 1 == len(probe.logprobs) > 0:
+            raise ValueError(f"{len(probe.ids)} ids, {len(probe.logprobs)} log-probabilities")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelFailure(f"{checkpoint}: no usable {PROBE}; weights without one cannot be verified") from error
+    return probe
 
 
 async def record_probe(client: OpenAIClient, folder: Path) -> None:
@@ -55,15 +58,18 @@ async def push(served: Served, checkpoint: Path, *, dtype: str, timeout: float =
     probe = read_probe(checkpoint)
     headers = {"Authorization": f"Bearer {Path(served.key_file).read_text().strip()}"} if served.key_file else {}
     async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=timeout)) as session:
-        await _post(session, f"{served.admin_url}/pause", params={"mode": "keep"})
         try:
+            await _post(session, f"{served.admin_url}/pause", params={"mode": "keep"})
             reload = {"method": "reload_weights", "kwargs": {"weights_path": str(checkpoint)}}
             await _post(session, f"{served.admin_url}/collective_rpc", json=reload)
             await _post(session, f"{served.admin_url}/reset_prefix_cache", params={"reset_running_requests": "true"})
         finally:
             await _post(session, f"{served.admin_url}/resume")
-    async with OpenAIClient(served) as client:
-        given = await client.prompt_logprobs(probe.ids)
+    try:
+        async with OpenAIClient(served) as client:
+            given = await client.prompt_logprobs(probe.ids)
+    except (EndpointRefused, EndpointUnavailable, ContextOverflow) as error:
+        raise Infrastructure(f"after the push of {checkpoint}: {error}") from error
     difference = sum(abs(a - b) for a, b in zip(given, probe.logprobs, strict=True)) / len(given)
     if not difference <= MEAN_DIFFERENCE[dtype]:
         raise ModelFailure(
