@@ -32,7 +32,7 @@ from score_distill.local import processes
 async def main():
     folder = Path(sys.argv[1])
     command = [sys.executable, "-c", sys.argv[2], str(folder / "pids")]
-    process = await processes.start("tree", command, os.environ, folder / "log", folder)
+    process = await processes.start("tree", command, os.environ, folder / "logs" / "log")
     await process.wait()
 asyncio.run(main())
 """
@@ -56,7 +56,7 @@ def alive(pid: int) -> bool:
 def folder(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "pids").mkdir()
     yield tmp_path
-    processes.sweep(f"{tmp_path.resolve()}:")
+    processes.sweep(tmp_path / "logs")
 
 
 def pids(folder: Path) -> list[int]:
@@ -65,7 +65,7 @@ def pids(folder: Path) -> list[int]:
 
 async def start(folder: Path, code: str, *arguments: str, grace: float = 5) -> processes.Process:
     command = [sys.executable, "-c", code, *arguments]
-    return await processes.start("child", command, os.environ, folder / "logs" / "child.log", folder, grace)
+    return await processes.start("child", command, os.environ, folder / "logs" / "child.log", grace)
 
 
 async def start_tree(folder: Path) -> processes.Process:
@@ -84,7 +84,7 @@ async def test_the_exit_code_is_the_childs(folder: Path, code: str, exit_code: i
 
 async def test_a_command_that_is_not_there_says_so_in_the_log(folder: Path) -> None:
     log = folder / "log"
-    process = await processes.start("child", ["no-such-command"], os.environ, log, folder)
+    process = await processes.start("child", ["no-such-command"], os.environ, log)
     assert await process.wait() == 127
     assert processes.last_lines(log) == ["no-such-command: No such file or directory"]
 
@@ -148,24 +148,26 @@ def test_when_the_runner_is_killed_its_trees_die_too(folder: Path) -> None:
     until(lambda: not any(map(alive, pids(folder))))
 
 
-def test_what_survived_guard_and_runner_is_found_by_its_mark(folder: Path) -> None:
+def test_what_survived_guard_and_runner_is_found_by_its_log(folder: Path) -> None:
     runner = subprocess.Popen([sys.executable, "-c", RUNNER, str(folder), TREE])
     until(lambda: len(pids(folder)) == 3)
-    stopped = [pid for pid in pids(folder) if alive(pid)]
     os.kill(runner.pid, signal.SIGSTOP)
     (guard,) = [int(pid) for pid in Path(f"/proc/{runner.pid}/task/{runner.pid}/children").read_text().split()]
     os.kill(guard, signal.SIGKILL)
     runner.kill()
     runner.wait()
-    killed = processes.sweep(f"{folder.resolve()}:")
-    assert killed and set(killed) <= set(stopped)
+    survivors = set(processes.writers(folder / "logs"))
+    assert survivors and survivors <= set(pids(folder))
+    processes.sweep(folder / "logs")
     until(lambda: not any(map(alive, pids(folder))))
 
 
-def test_the_sweep_leaves_other_runs_alone(folder: Path) -> None:
-    other = subprocess.Popen(["sleep", "600"], env={processes.MARK: f"{folder.resolve()}2:child"})
+def test_the_sweep_leaves_others_alone(folder: Path) -> None:
+    (folder / "logs").mkdir()
+    with (folder / "logs.log").open("w") as elsewhere:
+        other = subprocess.Popen(["sleep", "600"], stdout=elsewhere)
     try:
-        processes.sweep(f"{folder.resolve()}:")
+        processes.sweep(folder / "logs")
         assert other.poll() is None
     finally:
         other.kill()

@@ -72,7 +72,7 @@ class Fleet:
         await asyncio.gather(*(server.stop() for server in unused))
 
     def _server(self, name: Name, launch: Callable[[], Awaitable[Launch]], deadline: float) -> Server:
-        return Server(name, launch, log=self.site.logs / f"{name}.log", folder=self.site.folder, deadline=deadline)
+        return Server(name, launch, log=self.site.logs / f"{name}.log", deadline=deadline)
 
     async def teacher(self) -> Launch:
         teacher = self.site.run.spec.teacher
@@ -129,7 +129,7 @@ class Fleet:
         log = self.site.logs / "untie.log"
         command = [sys.executable, "-c", code, str(source), str(folder)]
         environ = machine.environment(self.site.environ, self.site.machine)
-        process = await processes.start("untie", command, environ, log, self.site.folder)
+        process = await processes.start("untie", command, environ, log)
         try:
             if code_of := await process.wait():
                 end = "\n".join(f"  {line}" for line in processes.last_lines(log, 5))

@@ -1,7 +1,7 @@
 """Starting and ending processes so that nothing outlives the run: each on the leash of a guard (``guard.py``).
 
-Output goes to a log file, never to the terminal. What a guard that was itself killed left behind carries a mark in
-its environment, by which ``sweep`` finds it.
+Output goes to a log file, never to the terminal. By that ``sweep`` finds what a guard that was itself killed left
+behind: all that a child starts inherits its output, while environments are overwritten (vLLM) and groups left.
 """
 
 import asyncio
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GRACE = 10.0
-MARK = "SCORE_PROCESS"
 _GUARD = Path(__file__).with_name("guard.py")
 
 
@@ -23,7 +22,6 @@ class Process:
     """A running command. ``wait`` gives its exit code, 128 + n when signal n ended it or its guard."""
 
     name: str
-    mark: str
     log: Path
     _guard: asyncio.subprocess.Process
     _leash: int
@@ -41,7 +39,7 @@ class Process:
         code = await self._guard.wait()
         if code >= 0:
             return code
-        sweep(self.mark)
+        sweep(self.log)
         return 128 - code
 
     async def stop(self) -> None:
@@ -56,11 +54,10 @@ class Process:
 
 
 async def start(
-    name: str, command: Sequence[str], environ: Mapping[str, str], log: Path, folder: Path, grace: float = GRACE
+    name: str, command: Sequence[str], environ: Mapping[str, str], log: Path, grace: float = GRACE
 ) -> Process:
-    """Start ``command`` with its output appended to ``log``; ``folder`` is the run's work folder."""
+    """Start ``command`` with its output appended to ``log``, which no other process may use at that time."""
     reading, leash = os.pipe()
-    mark = f"{folder.resolve()}:{name}"
     log.parent.mkdir(parents=True, exist_ok=True)
     try:
         with log.open("ab") as output:
@@ -69,7 +66,7 @@ async def start(
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**environ, MARK: mark},
+                env=environ,
                 pass_fds=(reading,),
                 start_new_session=True,
             )
@@ -78,24 +75,25 @@ async def start(
         raise
     finally:
         os.close(reading)
-    return Process(name, mark, log, guard, leash)
+    return Process(name, log, guard, leash)
 
 
-def sweep(mark: str) -> list[int]:
-    """Kill every process whose mark begins so (``FOLDER:`` for all of a run); returns their ids."""
-    found = []
-    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
-        try:
-            environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        given = next((one for one in environ if one.startswith(f"{MARK}=".encode())), b"")
-        if given.startswith(f"{MARK}={mark}".encode()) and pid != os.getpid():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-            found.append(pid)
+def sweep(log: Path) -> None:
+    """Kill every process that writes to ``log``."""
+    for pid in writers(log):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def writers(log: Path) -> list[int]:
+    """Processes but this one whose output or errors go to ``log``, or to a file below it if it is a folder."""
+    log, found = log.resolve(), []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) != os.getpid():
+            with suppress(OSError):
+                outputs = [Path(os.readlink(process / "fd" / number)) for number in "12"]
+                if any(output == log or log in output.parents for output in outputs):
+                    found.append(int(process.name))
     return found
 
 

@@ -73,7 +73,7 @@ async def execute(site: Site, display: Display, means: Means = Means()) -> None:
                 stack.enter_context(RunLock(folder))
             except RunLocked as error:
                 raise Busy(str(error)) from error
-        processes.sweep(f"{site.folder}:")
+        processes.sweep(site.logs)
         hold_to_manifest(site)
         current = planned(site)
         if means.preflight and current.left:
@@ -192,7 +192,7 @@ class Run:
         before = read_progress(work / "progress.json")
         shown.attempt, shown.began, shown.first = config.attempt, time.time(), before.done if before else 0
         command = self.means.command(step, path, self.ranks(step))
-        process = await processes.start(step.name, command, self.environ, self.log(step), self.site.folder)
+        process = await processes.start(step.name, command, self.environ, self.log(step))
         ended = asyncio.create_task(process.wait())
         deaths = {asyncio.create_task(server.death()): server for server in servers}
         try:

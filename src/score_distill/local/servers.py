@@ -32,12 +32,10 @@ class Server:
     ``state`` is for people: stopped, starting, ready, restarting.
     """
 
-    def __init__(
-        self, name: str, launch: Callable[[], Awaitable[Launch]], *, log: Path, folder: Path, deadline: float
-    ) -> None:
+    def __init__(self, name: str, launch: Callable[[], Awaitable[Launch]], *, log: Path, deadline: float) -> None:
         self.name = name
         self.state = "stopped"
-        self._launch, self._log, self._folder, self._deadline = launch, log, folder, deadline
+        self._launch, self._log, self._deadline = launch, log, deadline
         self._process: processes.Process | None = None
         self._coming: asyncio.Task[None] | None = None
         self._failures = 0
@@ -99,7 +97,7 @@ class Server:
 
     async def _come_up(self) -> None:
         launch = await self._launch()
-        self._process = await processes.start(self.name, launch.command, launch.environ, self._log, self._folder)
+        self._process = await processes.start(self.name, launch.command, launch.environ, self._log)
         ended = asyncio.create_task(self._process.wait())
         try:
             async with asyncio.timeout(self._deadline):

@@ -59,15 +59,7 @@ class Bench:
         return path.read_text().splitlines() if path.exists() else []
 
     def left_alive(self) -> list[int]:
-        mark = f"{processes.MARK}={(self.folder / 'one').resolve()}:".encode()
-        found = []
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                if mark in Path(f"/proc/{pid}/environ").read_bytes():
-                    found.append(int(pid))
-            except OSError:
-                continue
-        return found
+        return processes.writers(self.folder / "one" / "logs")
 
     def hang(self, step: str) -> "subprocess.Popen[str]":
         """A run that has come to ``step`` and hangs there."""
@@ -88,7 +80,7 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     yield bench
-    processes.sweep(f"{(tmp_path / 'one').resolve()}:")
+    processes.sweep(tmp_path / "one" / "logs")
 
 
 def test_every_step_runs_once_in_order_and_nothing_runs_again(bench: Bench) -> None:
@@ -115,14 +107,9 @@ def test_servers_start_at_once_and_end_with_the_last_step_that_needs_them(bench:
 
 def pid_of(bench: Bench, name: str) -> int:
     """The process of a step or server itself, below its guard."""
-    mark = f"{processes.MARK}={(bench.folder / 'one').resolve()}:{name}".encode()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            environ, command = (Path(f"/proc/{pid}/{part}").read_bytes() for part in ("environ", "cmdline"))
-        except OSError:
-            continue
-        if mark in environ.split(b"\0") and b"guard.py" not in command:
-            return int(pid)
+    for pid in processes.writers(bench.folder / "one" / "logs" / f"{name}.log"):
+        if b"guard.py" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
     raise AssertionError(f"no process for {name}")
 
 

@@ -27,16 +27,7 @@ async def fleet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet
     async with Fleet(site) as fleet:
         await fleet.servers["student"].ready()
         yield fleet
-    assert marked(folder) == []
-
-
-def marked(folder: Path) -> list[int]:
-    mark = f"{processes.MARK}={folder.resolve()}:".encode()
-    return [
-        int(path.name)
-        for path in Path("/proc").iterdir()
-        if path.name.isdigit() and mark in (path / "environ").read_bytes()
-    ]
+    assert processes.writers(folder / "logs") == []
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -48,7 +39,7 @@ async def test_it_answers_for_its_key_alone_and_the_key_is_in_no_argument_or_log
     async with aiohttp.ClientSession() as session, session.get(f"{served.url}/models") as response:
         assert response.status == 401
     key = Path(served.key_file).read_bytes()
-    for pid in marked(fleet.site.folder):
+    for pid in processes.writers(fleet.site.logs):
         assert key not in Path(f"/proc/{pid}/cmdline").read_bytes()
     for path in fleet.site.logs.iterdir():
         assert key not in path.read_bytes()
@@ -66,7 +57,7 @@ async def test_weights_can_be_pushed_to_it_and_proved(fleet: Fleet) -> None:
 async def test_when_its_engine_is_killed_a_new_server_takes_its_place(fleet: Fleet) -> None:
     server, before = fleet.servers["student"], fleet.served["student"].url
     engine = next(
-        pid for pid in marked(fleet.site.folder) if b"EngineCore" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        pid for pid in processes.writers(fleet.site.logs) if b"EngineCore" in Path(f"/proc/{pid}/cmdline").read_bytes()
     )
     os.kill(engine, signal.SIGKILL)
     assert await asyncio.wait_for(server.death(), 120)

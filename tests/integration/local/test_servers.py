@@ -36,7 +36,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
             return Launch([sys.executable, "-c", program, str(tmp_path / "starts")], os.environ, ready)
 
         log = tmp_path / "server.log"
-        made.append(Server("one", launch, log=log, folder=tmp_path, deadline=deadline))
+        made.append(Server("one", launch, log=log, deadline=deadline))
         return made[-1]
 
     yield server
