@@ -28,7 +28,7 @@ from score_distill.local.layout import Site
 from score_distill.local.preflight import preflight
 from score_distill.local.records import done_of
 from score_distill.local.servers import Server
-from score_distill.local.view import StepView, View, read_progress
+from score_distill.local.view import StepView, View, birth, read_progress
 from score_distill.train import launch
 
 LOOK_SECONDS = 0.5
@@ -115,9 +115,8 @@ class Run:
         record = {"manifest": site.run.model_dump(mode="json", by_alias=True), "base": str(site.base)}
         (site.work / "site.json").write_text(json.dumps(record))
         names = [one.step.name for one in planned(site).steps]
-        self.view = View(
-            run=site.key, pid=os.getpid(), began=time.time(), steps=[StepView(name=name) for name in names]
-        )
+        steps = [StepView(name=name) for name in names]
+        self.view = View(run=site.key, pid=os.getpid(), born=birth(os.getpid()), began=time.time(), steps=steps)
 
     async def steps(self) -> None:
         while (current := planned(self.site)).left:

@@ -62,15 +62,17 @@ def print_plan(site: Site, found: Plan, remarks: list[str]) -> None:
 def print_status(site: Site, now: float | None = None) -> None:
     """Each step, and the servers while a runner is alive."""
     now = time.time() if now is None else now
-    found = plan(site.run, done_of(_manifests(site)), None)
+    manifests = _manifests(site)
+    found = plan(site.run, done_of(manifests), None)
     view = read_view(site.work / "view.json")
     live = view is not None and view.live
     print(f"run {site.key} in {site.folder}: {_state(found, view, live)}")
     for one in found.steps:
         seen = next((step for step in view.steps if step.name == one.step.name), None) if view else None
         seen = seen or StepView(name=one.step.name)
-        if one.state == "done":
-            seen = seen.model_copy(update={"state": "done", "note": ""})
+        if done := manifests.get(one.step.name):
+            began, ended = done.started.timestamp(), done.finished.timestamp()
+            seen = StepView(name=one.step.name, state="done", began=began, ended=ended)
         elif seen.state == "running" and not live:
             seen = seen.model_copy(update={"state": "interrupted"})
         print(line(seen, now))

@@ -4,7 +4,6 @@ The runner replaces the file as things change; ``score-distill status`` reads it
 Showing it is ``display.py``.
 """
 
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -39,8 +38,11 @@ class StepView(BaseModel):
 
 
 class View(BaseModel):
+    """``pid`` and ``born`` are of the runner; together no other process has them."""
+
     run: str
     pid: int
+    born: str | None = None
     began: float
     steps: list[StepView]
     servers: dict[str, str] = {}
@@ -51,17 +53,21 @@ class View(BaseModel):
 
     @property
     def live(self) -> bool:
-        """Whether the process that wrote this still runs here."""
-        try:
-            command = Path(f"/proc/{self.pid}/cmdline").read_bytes()
-        except OSError:
-            return False
-        return b"score" in command or self.pid == os.getpid()
+        """Whether the runner that wrote this still runs here."""
+        return self.born is not None and self.born == birth(self.pid)
 
     def write(self, path: Path) -> None:
         part = path.with_suffix(".part")
         part.write_text(self.model_dump_json(), encoding="utf-8")
         part.replace(path)
+
+
+def birth(pid: int) -> str | None:
+    """When a process was started, in ticks since boot; None when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def read_view(path: Path) -> View | None:

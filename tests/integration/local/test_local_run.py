@@ -54,6 +54,10 @@ class Bench:
         output, _ = process.communicate(timeout=120)
         return process.returncode, output
 
+    def ask(self, *words: object) -> list[str]:
+        command = [sys.executable, "-m", "score_distill.cli", *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
     def starts(self) -> list[str]:
         path = self.folder / "starts"
         return path.read_text().splitlines() if path.exists() else []
@@ -230,3 +234,23 @@ def test_progress_is_told_in_plain_lines(bench: Bench) -> None:
     lines = output.splitlines()
     assert "server student: ready" in lines
     assert any(line.startswith("rl          done, in ") for line in lines)
+
+
+def test_status_and_plan_tell_of_a_run_while_it_goes_and_after_it_was_killed(bench: Bench) -> None:
+    process = bench.hang("mentor")
+    during = bench.ask("status", bench.folder / "one")
+    process.kill()
+    process.wait()
+    until(lambda: bench.left_alive() == [])
+    after = bench.ask("status", bench.folder / "one")
+    assert f"running (process {process.pid})" in during[0]
+    assert during[1] == "prepare     done, in 0 s"
+    assert during[4].startswith("mentor      running, 1/9 things (11 %)")
+    assert during[5].split() == ["sft", "waiting"]
+    assert "server student: ready" in during
+    assert "not running; score-distill run goes on" in after[0]
+    assert after[4].startswith("mentor      interrupted, 1/9 things (11 %)")
+    states = [line.split()[:2] for line in bench.ask("plan", bench.folder / "run.yaml")[1:8]]
+    assert states == [[name, "done"] for name in ALL[:3]] + [["mentor", "ready"]] + [
+        [name, "waiting"] for name in ALL[4:]
+    ]
