@@ -6,7 +6,7 @@ A plain line is written when a step changes its state, and for progress at most 
 from collections.abc import Callable
 from typing import Protocol, Self
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -82,7 +82,7 @@ class Bars:
         self._live.stop()
 
     def say(self, text: str) -> None:
-        self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._live.console.print(Text(text), soft_wrap=True)
 
     def show(self, view: View, now: float) -> None:
         self._live.update(table(view, now), refresh=True)
@@ -98,7 +98,7 @@ COLOURS = {
 }
 
 
-def table(view: View, now: float) -> Table:
+def table(view: View, now: float) -> RenderableType:
     """The run as rows: step, state, bar, amount, pace, time left, message."""
     grid = Table.grid(padding=(0, 2))
     for step in view.steps:
@@ -112,7 +112,7 @@ def table(view: View, now: float) -> Table:
             took = span((step.ended or now) - step.began)
         grid.add_row(
             step.name,
-            f"[{COLOURS[step.state]}]{step.state}[/]",
+            Text(step.state, style=COLOURS[step.state]),
             bar or "",
             amount,
             f"{rate:.3g}/s" if rate else "",
@@ -121,5 +121,5 @@ def table(view: View, now: float) -> Table:
         )
     servers = ", ".join(f"{name} {state}" for name, state in view.servers.items())
     if servers:
-        grid.add_row("[dim]servers[/]", "", "", f"[dim]{servers}[/]")
+        return Group(grid, Text(f"servers    {servers}", style="dim"))
     return grid
