@@ -6,6 +6,7 @@ server of ours. How a server is kept up is ``servers.py``.
 
 import asyncio
 import json
+import os
 import shutil
 import socket
 import sys
@@ -141,7 +142,7 @@ class Fleet:
     async def sandbox(self) -> Launch:
         path = Path(self._socket_folder.name) / f"{keys.fresh()[:8]}.sock"
         arguments = json.dumps(
-            {"limits": asdict(limits(self.site.run.spec.method.agent)), "libraries": [], "socket": str(path)}
+            {"limits": asdict(limits(self.site.run.spec.method.agent, os.cpu_count() or 1)), "libraries": [], "socket": str(path)}
         )
 
         async def ready() -> bool:
@@ -154,9 +155,13 @@ class Fleet:
         return Launch(command, machine.bare_environment(self.site.environ), ready)
 
 
-def limits(agent: Agent) -> Limits:
-    """What the manifest says of one step's code, as the sandbox takes it."""
+def limits(agent: Agent, cores: int) -> Limits:
+    """What the manifest says of one step's code, as the sandbox takes it.
+
+    More steps at once than the cores can run would only wait for each other, and time out while they do.
+    """
     return Limits(
+        running=max(8, 4 * cores),
         wall_seconds=agent.step_seconds,
         cpu_seconds=ceil(agent.step_seconds),
         memory_bytes=agent.memory_mib * MIB,
