@@ -122,6 +122,7 @@ def test_every_fault_is_told_at_once() -> None:
 def test_taking_out_a_faulty_field_brings_no_fault_of_its_own() -> None:
     assert len(faults(teacher={"model": 5})) == 1
     assert len(faults(teacher={"endpoint": {"url": "ftp://x", "model": "m"}})) == 1
+    assert len(faults(tasks={"train": {"uri": "t"}, "eval": [{"name": "A", "uri": "u"}]})) == 1
 
 
 def test_a_pasted_key_is_not_shown() -> None:
