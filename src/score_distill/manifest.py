@@ -143,7 +143,7 @@ def _follows(loc: Loc, kind: str, known: set[Loc], found: Mapping[Loc, object]) 
     if kind == "missing":
         return bool(known)
     if kind == "too_short":
-        return any(other[:-1] == loc for other in found)
+        return any(len(other) > len(loc) and other[: len(loc)] == loc for other in found)
     taken = (_field(earlier)[1] for earlier in known if earlier[:-1] == loc)
     return any(field is not None and field.default in (None, PydanticUndefined) for field in taken)
 
