@@ -6,7 +6,6 @@ server of ours. How a server is kept up is ``servers.py``.
 
 import asyncio
 import json
-import os
 import shutil
 import socket
 import sys
@@ -142,7 +141,11 @@ class Fleet:
     async def sandbox(self) -> Launch:
         path = Path(self._socket_folder.name) / f"{keys.fresh()[:8]}.sock"
         arguments = json.dumps(
-            {"limits": asdict(limits(self.site.run.spec.method.agent, os.cpu_count() or 1)), "libraries": [], "socket": str(path)}
+            {
+                "limits": asdict(limits(self.site.run.spec.method.agent, self.site.machine.cores)),
+                "libraries": [],
+                "socket": str(path),
+            }
         )
 
         async def ready() -> bool:
