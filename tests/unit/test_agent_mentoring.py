@@ -33,7 +33,7 @@ class Tally(dict[int, str]):
 
 
 class FakeSnapshot:
-    """An interpreter state in this process; the code TIMEOUT is cut short and leaves no trace."""
+    """An interpreter state in this process; code that names TIMEOUT is cut short and leaves no trace."""
 
     def __init__(self, tally: Tally, names: dict[str, Any] | None = None) -> None:
         self.tally, self.names, self.number = tally, names or {}, len(tally)
@@ -41,18 +41,20 @@ class FakeSnapshot:
 
     async def run(self, code, tools=None):
         assert self.tally[self.number] == "open", "a closed snapshot is used"
-        if code == "TIMEOUT":
-            return StepResult("TimeoutError: too long", None, "TimeoutError", repr(self.names), self)
         answers: list[str] = []
         names = copy.deepcopy(self.names)
         calls = {name: self._call(tool) for name, tool in (tools or {}).items()}
         printed, error = io.StringIO(), None
         with redirect_stdout(printed):
             try:
-                exec(code, {"final_answer_print": lambda value: answers.append(str(value)), **calls}, names)
+                exec(
+                    code, {"TIMEOUT": 0, "final_answer_print": lambda value: answers.append(str(value)), **calls}, names
+                )
             except Exception as raised:
                 error = type(raised).__name__
                 print(f"{error}: {raised}")
+        if "TIMEOUT" in code:
+            return StepResult("TimeoutError: too long", None, "TimeoutError", repr(self.names), self)
         after = FakeSnapshot(self.tally, names)
         output = printed.getvalue().rstrip("\n") or (answers or ["None"])[-1]
         return StepResult(output, answers[-1] if answers else None, error, repr(names), after)
@@ -188,7 +190,7 @@ async def test_turns_without_code_are_told_so_and_a_plan_is_only_the_first_turn(
 
 
 async def test_an_error_is_an_observation_and_a_step_cut_short_leaves_no_trace(tally: Tally):
-    steps, ending, _ = await acted(tally, READ, turn("TIMEOUT"), turn("z"), ADD, SUM, max_steps=5)
+    steps, ending, _ = await acted(tally, READ, turn("read(), TIMEOUT"), turn("z"), ADD, SUM, max_steps=5)
     assert [one.error for one in steps] == [None, "TimeoutError", "NameError", None, None]
     assert steps[1].state == steps[0].state
     assert (ending, steps[-1].answer) == ("answered", "15")
@@ -375,11 +377,12 @@ async def test_nothing_written_is_nothing_to_judge(tally: Tally):
 class FakeLocalizer:
     """Puts the given turns at the given steps, one a call; remembers how many steps were said to be sound."""
 
-    def __init__(self, *fixes: tuple[int, str] | Exception | None) -> None:
-        self.fixes, self.sound = list(fixes), []
+    def __init__(self, tally: Tally, *fixes: tuple[int, str] | Exception | None) -> None:
+        self.tally, self.fixes, self.sound = tally, list(fixes), []
 
     async def locate(self, task, failed: Stand, sound: int, scope: Scope):
         self.sound.append(sound)
+        assert self.tally.open == len({id(one.snapshot) for one in failed.worlds}), "others than these are open"
         fix = self.fixes.pop(0)
         if isinstance(fix, Exception):
             raise fix
@@ -390,7 +393,7 @@ class FakeLocalizer:
 
 
 async def mentored(tally: Tally, turns: list[str | None], *fixes, max_steps=4, max_corrections=5, unfinished=True):
-    actor, localizer = FakeActor(list(turns)), FakeLocalizer(*fixes)
+    actor, localizer = FakeActor(list(turns)), FakeLocalizer(tally, *fixes)
 
     async def check(task: Task, answer: str | None) -> Verdict:
         return Verdict(correct=None if answer == "?" else answer == task.answer, by="none", detail="judge failed")
