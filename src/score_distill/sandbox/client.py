@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from score_distill.sandbox.wire import Unpacker, WireError, pack
+from score_distill.sandbox.wire import Unpacker, pack
 
 ToolCall = Callable[[list[Any], dict[str, Any]], Awaitable[Any]]
 
@@ -57,7 +57,10 @@ class StepResult:
 
 
 class Sandbox:
-    """One connection to a daemon; closing it ends every session that was opened over it."""
+    """One connection to a daemon; closing it ends every session opened over it. ``layers`` are what confines them."""
+
+    layers: tuple[str, ...]
+    _transport: asyncio.Transport
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -65,6 +68,7 @@ class Sandbox:
         self._tools: dict[int, Mapping[str, ToolCall]] = {}
         self._calls: set[asyncio.Task[None]] = set()
         self._lost: SandboxError | None = None
+        self._welcome: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
     @classmethod
     async def connect(cls, socket_path: str | os.PathLike[str]) -> Self:
@@ -74,6 +78,7 @@ class Sandbox:
             sandbox._transport, _ = await loop.create_unix_connection(lambda: _Wire(sandbox), os.fspath(socket_path))
         except OSError as error:
             raise SandboxLost(f"no sandbox daemon at {os.fspath(socket_path)}: {error.strerror}; retry") from error
+        sandbox.layers = tuple((await sandbox._welcome)["layers"])
         return sandbox
 
     async def open(self, *, tools: Mapping[str, ToolCall] | None = None, seed: int = 0) -> "Branch":
@@ -96,7 +101,8 @@ class Sandbox:
         if self._lost:
             raise self._lost
         number = next(self._numbers)
-        reply = self._replies[number] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._replies[number] = reply
         self._tools[number] = tools or {}
         self._transport.write(pack({**message, "id": number}))
         try:
@@ -112,7 +118,11 @@ class Sandbox:
             self._transport.write(pack(message))
 
     def _received(self, message: dict[str, Any]) -> None:
-        if "call" in message:
+        if "fatal" in message:
+            self._disconnected(SandboxError(f"the daemon ended the connection: {message['fatal']}"))
+        elif "layers" in message:
+            self._welcome.set_result(message)
+        elif "call" in message:
             task = asyncio.ensure_future(self._answer(message))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
@@ -137,7 +147,7 @@ class Sandbox:
 
     def _disconnected(self, error: SandboxError) -> None:
         self._lost = self._lost or error
-        for reply in self._replies.values():
+        for reply in (self._welcome, *self._replies.values()):
             if not reply.done():
                 reply.set_exception(error)
 
@@ -171,8 +181,6 @@ class _Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for message in self._unpacker.feed(data):
-            if fatal := message.get("fatal"):
-                raise WireError(fatal)
             self._sandbox._received(message)
 
     def connection_lost(self, exc: Exception | None) -> None:

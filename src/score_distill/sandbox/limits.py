@@ -22,8 +22,8 @@ class Limits:
     output_bytes: int = MIB  # printing more than this ends the step
     observation_chars: int = 4096  # what the model sees of it; the middle is cut
     file_bytes: int = 4 * MIB  # one file of the scratch folder
-    files: int = 64  # created or opened for writing, folders included
-    scratch_bytes: int = 16 * MIB  # the scratch folder of one branch, checked after each step
+    files: int = 256  # entries of the scratch folder, and calls that change it
+    scratch_bytes: int = 16 * MIB  # the scratch folder of one branch
     running: int = 64  # steps at once, of the whole daemon
     waiting: int = 4096  # steps in the queue, of the whole daemon
     states: int = 20_000  # frozen states, of the whole daemon

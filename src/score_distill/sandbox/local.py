@@ -25,7 +25,16 @@ async def start(limits: Limits | None = None, libraries: tuple[str, ...] = ()) -
     """A sandbox with its own daemon. ``libraries`` are imported beforehand and are all that code can import."""
     with tempfile.TemporaryDirectory(prefix="sandbox-") as folder:
         path = Path(folder) / "sandbox.sock"
-        arguments = json.dumps({"limits": asdict(limits or Limits()), "libraries": libraries, "socket": str(path)})
+        scratch = Path(folder) / "scratch"
+        scratch.mkdir()
+        arguments = json.dumps(
+            {
+                "limits": asdict(limits or Limits()),
+                "libraries": libraries,
+                "socket": str(path),
+                "scratch": str(scratch),
+            }
+        )
         read, write = os.pipe()
         daemon = subprocess.Popen(
             [sys.executable, "-m", "score_distill.sandbox.supervisor", arguments], stdin=read, pass_fds=[]

@@ -64,12 +64,42 @@ def printed_too_much(limits: Limits) -> Failure:
     return Failure("OutputLimitError", line)
 
 
-def died(status: int, limits: Limits) -> Failure:
-    """The failure that a process's wait status means, when nobody here ended it."""
-    number = -status if status < 0 else 0
-    if number == signal.SIGXCPU:
+def folder_full(limits: Limits) -> Failure:
+    mib = limits.scratch_bytes // MIB
+    return Failure("OSError", f"OSError: the step left more than {mib} MiB in its folder")
+
+
+def left_open(what: str) -> Failure:
+    return Failure("OSError", f"OSError: the step left open what cannot be kept ({what})")
+
+
+def session_over(limits: Limits) -> Failure:
+    line = f"TimeoutError: the session has used its {limits.session_cpu_seconds:g} s of CPU time"
+    return Failure("TimeoutError", line)
+
+
+DISHONEST = Failure("ProcessDiedError", "ProcessDiedError: the step broke the sandbox's rules and was ended")
+MACHINE_FULL = Failure("MemoryError", "MemoryError: the machine ran out of memory during the step")
+TOO_MANY_CALLS = {"error": "this step has called tools too often"}
+
+
+def limit_of(name: str, limits: Limits) -> Failure | None:
+    """The limit that an error of this name, raised in the session itself, stands for."""
+    match name:
+        case "MemoryError":
+            return out_of_memory(limits)
+        case "OutputLimitError":
+            return printed_too_much(limits)
+    return None
+
+
+def died(status: int | None, limits: Limits) -> Failure:
+    """The failure that a process's end means, when nobody here ended it; None is a process that only fell silent."""
+    if status is None:
+        return DISHONEST
+    if status == -signal.SIGXCPU:
         return out_of_cpu(limits)
-    if number == signal.SIGKILL:
-        return Failure("MemoryError", "MemoryError: the machine ran out of memory during the step")
-    how = signal.Signals(number).name if number else f"exit status {status}"
+    if status == -signal.SIGKILL:
+        return MACHINE_FULL
+    how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
     return Failure("ProcessDiedError", f"ProcessDiedError: the step ended its own interpreter ({how})")

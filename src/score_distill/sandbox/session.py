@@ -25,10 +25,10 @@ from typing import Any, NoReturn
 
 from score_distill.sandbox.state import digest
 
-CONTROL, STDOUT = 3, 1
-CLONE_PARENT = 0x8000
-FORK_FLAGS = CLONE_PARENT | signal.SIGCHLD
-PR_SET_PDEATHSIG = 1
+NOTHING, STDOUT, STDERR, CONTROL = 0, 1, 2, 3
+FORK_FLAGS = 0x8000 | signal.SIGCHLD  # CLONE_PARENT: a child of the daemon
+PR_SET_PDEATHSIG, PR_HELLO = 1, 0x53434F52
+TOKEN = struct.Struct("=Q")
 
 _HEADER = struct.Struct(">I")
 _CLONE = {"x86_64": 56, "aarch64": 220}[platform.machine()]
@@ -62,8 +62,9 @@ class Session:
             _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != self._daemon:
                 os._exit(0)
-            send({"hello": 1})
-            self._finish(self._execute(receive()))
+            step = receive()
+            _carry(step["files"])
+            self._finish(self._execute(step))
 
     def _execute(self, step: Mapping[str, Any]) -> dict[str, Any]:
         """Run one step in its folder, with its output and its tools; the first step of a session also has a seed."""
@@ -92,7 +93,7 @@ class Session:
             body = _encode({"call": name, "args": args, "kwargs": kwargs})
             if len(body) > self._message_bytes:
                 raise ValueError(f"{name}() was given {len(body)} bytes; at most {self._message_bytes} are allowed")
-            _write(body)
+            _write(packed(body))
             reply = receive()
             if "error" in reply:
                 raise ToolError(reply["error"])
@@ -112,9 +113,11 @@ class Session:
         try:
             if not self._stdout.closed:
                 self._stdout.flush()
-            send({"done": report, "state": digest(self._namespace)})
+            report["state"] = digest(self._namespace)
         except Exception as error:
-            send({"done": _failure(error), "state": ""})
+            report = {**_failure(error), "state": "0" * 16}
+        _let_go_of_output()
+        send(report)
 
 
 class _Stdout(io.TextIOWrapper):
@@ -139,30 +142,43 @@ def _failure(error: BaseException) -> dict[str, Any]:
 
 
 def _wait_for_fork() -> None:
-    """Return in a child of this process, which has a control channel and a standard output of its own."""
+    """Return in a child of this process; its first word to the daemon gets it a channel and an output of its own."""
     while True:
-        descriptors = _receive_descriptors()
+        token = _read(TOKEN.size)
         pid = _LIBC.syscall(_CLONE, FORK_FLAGS, 0, 0, 0, 0)
-        if pid == 0:
-            os.dup2(descriptors[0], CONTROL)
-            os.dup2(descriptors[1], STDOUT)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        if pid == 0:
-            return
         if pid < 0:
             send({"refused": os.strerror(ctypes.get_errno())})
+        elif pid == 0:
+            if _LIBC.prctl(PR_HELLO, ctypes.c_ulong(*TOKEN.unpack(token)), 0, 0, 0):
+                os._exit(1)
+            return
+
+
+def _carry(numbers: list[int]) -> None:
+    """Put the files that the state before had open in their places, opened anew in this step's folder."""
+    if not numbers:
+        return
+    for number, descriptor in zip(numbers, _receive_descriptors(), strict=True):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    send({"carried": 1})
+    receive()
 
 
 def _receive_descriptors() -> "array.array[int]":
     control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, CONTROL)
     try:
-        request, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(2 * 4))
+        _, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(32 * 4))
     finally:
         control.detach()
-    if not request:
-        os._exit(0)
     return array.array("i", b"".join(part for _, _, part in ancillary))
+
+
+def _let_go_of_output() -> None:
+    try:
+        os.dup2(NOTHING, STDOUT)
+    except OSError:
+        os.close(STDOUT)
 
 
 def _plain(value: Any) -> Any:
@@ -181,14 +197,18 @@ def _encode(message: Mapping[str, Any]) -> bytes:
     return _encoder.encode(message).encode()
 
 
+def packed(body: bytes) -> bytes:
+    return _HEADER.pack(len(body)) + body
+
+
 def send(message: Mapping[str, Any]) -> None:
-    _write(_encode(message))
+    _write(packed(_encode(message)))
 
 
-def _write(body: bytes) -> None:
-    data = memoryview(_HEADER.pack(len(body)) + body)
-    while data:
-        data = data[os.write(CONTROL, data) :]
+def _write(data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(CONTROL, left) :]
 
 
 def receive() -> Any:

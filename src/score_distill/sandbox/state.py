@@ -104,7 +104,8 @@ def _mapping(value: Any) -> tuple[bytes, list[Any]]:
 
 def _spelled(value: Any) -> tuple[bytes, list[Any]]:
     base = next(base for base in type(value).__mro__ if base in _PARTS)
-    return base.__repr__(value).encode(), []
+    spell: Any = base.__repr__
+    return spell(value).encode(), []
 
 
 def _function(value: types.FunctionType) -> tuple[bytes, list[Any]]:

@@ -1,49 +1,54 @@
 """One step: fork the state before it, let the child execute, freeze the child as the state after it.
 
-Sits between the daemon, which knows clients and branches, and the session processes. A step that hits a limit or loses
-its process is undone: the child is ended and there is no state after it.
+Sits between the daemon, which knows clients and branches, and the session processes. A step that hits a limit, breaks a
+rule or loses its process is undone: the child is ended and there is no state after it.
 """
 
 import asyncio
-import contextlib
 import os
-import subprocess
-import sys
-from collections.abc import Awaitable, Callable, Sequence
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from score_distill.sandbox import outcome, zygote
+from score_distill.sandbox import descriptors, outcome, reports
+from score_distill.sandbox.channel import Channel, Gone
+from score_distill.sandbox.descriptors import Identity, OpenFile, Stranger
+from score_distill.sandbox.files import Folder, usage
+from score_distill.sandbox.grants import Birth, Grants
 from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.outcome import Failure
-from score_distill.sandbox.process import Channel, Gone, Output, Reaper, cpu_seconds, freeze, is_child, thaw
-from score_distill.sandbox.scratch import Scratch, ScratchFull
-from score_distill.sandbox.session import CONTROL
+from score_distill.sandbox.process import Output, Reaper, cpu_seconds, freeze, is_child, kill, thaw
+from score_distill.sandbox.scratch import Scratch
+from score_distill.sandbox.session import CONTROL, STDOUT, TOKEN
+from score_distill.sandbox.wire import WireError
 
-_FORK_SECONDS = 10.0
-_START_SECONDS = 120.0
-_FRAME_BYTES = 1024
+FORK_SECONDS = 10.0
+_FRAME_BYTES = 4096
 
-Ask = Callable[[str, list[Any], dict[str, Any]], Awaitable[dict[str, Any]]]
+Ask = Callable[[reports.Call], Awaitable[dict[str, Any]]]
 
 
 class StateLost(Exception):
-    """The process that held a state is gone or does not fork any more."""
+    """The process that held a state is gone, or does not fork as an honest one would."""
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """A state: the stopped process that holds it, the folder kept beside it, the CPU time along its branch."""
+    """A state: the stopped process that holds it, its folder and open files, the CPU time along its branch."""
 
     channel: Channel
     folder: Path | None = None
+    files: tuple[OpenFile, ...] = ()
     cpu: float = 0.0
     forking: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False)
 
 
 @dataclass(frozen=True)
 class Step:
+    """What to execute; ``seed`` is given to the first step of a session."""
+
     code: str
     tools: Sequence[str] = ()
     seed: int | None = None
@@ -54,131 +59,217 @@ class Ended:
     """What came of a step; ``after`` is None when it was undone."""
 
     output: str
-    answer: str | None = None
-    error: str | None = None
-    state_hash: str = ""
-    after: Frozen | None = None
+    answer: str | None
+    error: str | None
+    state_hash: str
+    after: Frozen | None
+
+
+class Undone(Exception):
+    """The step hits a limit or breaks a rule; carries what the model is told."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.line)
+        self.failure = failure
+
+
+@dataclass(frozen=True)
+class _Child:
+    """A fork that has not yet become a state."""
+
+    channel: Channel
+    output: Output
+    folder: Path
+
+    @property
+    def pid(self) -> int:
+        return self.channel.pid
 
 
 class Steps:
-    """Starts the zygote and runs steps from it and from the states that came of it."""
+    """Runs steps from the zygote and from the states that came of it; knows every session process that lives."""
 
-    def __init__(self, limits: Limits, scratch: Scratch) -> None:
+    def __init__(self, limits: Limits, scratch: Scratch, zygote: Frozen, listener: int) -> None:
         self.limits = limits
+        self.zygote = zygote
+        self.pids: set[int] = {zygote.channel.pid}
+        self.running: set[int] = set()
         self._scratch = scratch
+        self._grants = Grants(listener, self._dishonest, self._is_new)
+        self._tokens = secrets.SystemRandom()
         self._reaper = Reaper()
-        self._pids: set[int] = set()
-
-    async def start(self, libraries: tuple[str, ...]) -> Frozen:
-        """The zygote, warm and confined."""
-        channel = Channel(self._frame_bytes)
-        child = subprocess.Popen(
-            [sys.executable, "-s", "-P", "-B", "-c", _BOOT.format(channel.theirs.fileno(), CONTROL)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            env={"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"},
-            pass_fds=[channel.theirs.fileno()],
-            start_new_session=True,
-        )
-        channel.theirs.close()
-        await channel.send(zygote.request(libraries, self.limits))
-        try:
-            async with asyncio.timeout(_START_SECONDS):
-                await channel.receive()
-        except (Gone, TimeoutError):
-            child.kill()
-            raise RuntimeError(f"the zygote did not start: it ended with status {child.wait()}") from None
-        self._pids.add(channel.pid)
-        freeze(channel.pid)
-        return Frozen(channel)
-
-    @property
-    def _frame_bytes(self) -> int:
-        return 2 * self.limits.message_bytes + _FRAME_BYTES
-
-    def drop(self, state: Frozen) -> None:
-        self._end(state.channel)
-        self._scratch.drop(state.folder)
+        self._forked: set[int] = set()
+        self._reasons: dict[int, Failure] = {}
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._null = descriptors.identity(null)
+        os.close(null)
 
     async def run(self, before: Frozen, step: Step, ask: Ask) -> Ended:
         """Execute ``step`` in a child of ``before``, which stays as it is; ``ask`` answers its calls of tools."""
-        output = Output(self.limits.output_bytes)
-        folder = self._scratch.enter(before.folder)
-        channel = Channel(self._frame_bytes)
+        if before.cpu >= self.limits.session_cpu_seconds:
+            failure = outcome.session_over(self.limits)
+            return Ended(outcome.observation(b"", failure, self.limits.observation_chars), None, failure.name, "", None)
+        child = await self._fork(before)
         after = None
         try:
-            await self._fork(before, channel, output)
-            report, failure = await self._execute(channel, step, folder, ask)
-            if failure is None:
-                freeze(channel.pid)
-                with contextlib.suppress(ScratchFull):
-                    cpu = before.cpu + cpu_seconds(channel.pid)
-                    after = Frozen(channel, self._scratch.keep(folder), cpu)
-            failure = failure or _reported(report["done"])
-            text = outcome.observation(output.close(), failure, self.limits.observation_chars)
+            done = await self._execute(child, before, step, ask)
+            after = self._keep(child, before)
+        except Undone as undone:
+            done = reports.Done(None, undone.failure, "")
         finally:
+            printed = child.output.read()
+            child.output.close()
+            self._forget(child.pid)
             if after is None:
-                self._end(channel)
-                self._scratch.drop(folder)
-        answer = report["done"].get("answer") if after else None
-        return Ended(text, answer, failure.name if failure else None, report.get("state", ""), after)
+                self._end(child.channel, child.folder)
+        text = outcome.observation(printed, done.failure, self.limits.observation_chars)
+        return Ended(text, done.answer, done.failure.name if done.failure else None, done.state_hash, after)
 
-    async def _fork(self, before: Frozen, channel: Channel, output: Output) -> None:
-        """Make the child of ``before`` that speaks on ``channel``, and verify that it is one."""
-        async with before.forking:
-            thaw(before.channel.pid)
-            try:
-                before.channel.hand_over([channel.theirs.fileno(), output.descriptor])
-                channel.theirs.close()
-                async with asyncio.timeout(_FORK_SECONDS):
-                    await channel.receive()
-            except (Gone, TimeoutError):
-                raise StateLost("the state is gone; run the task again") from None
-            finally:
-                freeze(before.channel.pid)
-        if channel.pid in self._pids or not is_child(channel.pid):
-            raise StateLost("the state answered for another process; run the task again")
-        self._pids.add(channel.pid)
+    def drop(self, state: Frozen) -> None:
+        self._end(state.channel, state.folder)
 
-    async def _execute(
-        self, channel: Channel, step: Step, folder: Path, ask: Ask
-    ) -> tuple[dict[str, Any], Failure | None]:
-        """Talk with the child until it is done; a failure means that the step is undone."""
-        message = {"code": step.code, "tools": list(step.tools), "folder": str(folder), "seed": step.seed}
+    def stop(self, pid: int, failure: Failure) -> None:
+        """End a running step; its model is told ``failure``."""
+        self._reasons[pid] = failure
+        kill(pid)
+
+    def end_strays(self, strays: set[int]) -> None:
+        for pid in strays - self.pids:
+            self._reaper.kill(pid)
+
+    async def _fork(self, before: Frozen) -> _Child:
+        """A child of ``before`` with a channel, an output and a folder of its own."""
+        folder = await self._scratch.enter(before.folder)
+        channel = Channel(self.limits.message_bytes + _FRAME_BYTES)
+        child = _Child(channel, Output(self.limits.output_bytes), folder)
+        try:
+            async with before.forking:
+                await self._clone(before, child)
+        except BaseException as error:
+            child.output.close()
+            self._end(channel, folder)
+            if isinstance(error, Gone | Stranger | OSError):
+                raise StateLost(f"the state cannot be run from any more: {error or type(error).__name__}") from None
+            raise
+        self.running.add(child.pid)
+        self._grants.folders[child.pid] = Folder(child.folder, self.limits)
+        return child
+
+    async def _clone(self, before: Frozen, child: _Child) -> None:
+        """Let the process of ``before`` fork once; by the end its child holds its channel and its output."""
+        parent = before.channel
+        if parent.pid in self._forked and self._open_files(parent, before.folder) != before.files:
+            raise Gone("it has opened something since it was frozen")
+        places = {CONTROL: child.channel.theirs.fileno(), STDOUT: child.output.descriptor}
+        birth = Birth(child.channel, places, asyncio.get_running_loop().create_future())
+        token = self._tokens.getrandbits(64)
+        self._grants.births[token] = birth
+        self._grants.forks.add(parent.pid)
+        parent.stirred = birth.fail
+        thaw(parent.pid)
+        try:
+            await parent.write(TOKEN.pack(token))
+            async with asyncio.timeout(FORK_SECONDS):
+                await birth.done
+        finally:
+            freeze(parent.pid)
+            parent.stirred = None
+            child.channel.theirs.close()
+            self._forked.add(parent.pid)
+            self._grants.forks.discard(parent.pid)
+            self._grants.births.pop(token, None)
+
+    def _is_new(self, pid: int) -> bool:
+        """Whether ``pid`` is a child of the daemon that has not yet spoken; from now on it has."""
+        if pid in self.pids or not is_child(pid):
+            return False
+        self.pids.add(pid)
+        return True
+
+    def _dishonest(self, pid: int) -> None:
+        self.stop(pid, outcome.DISHONEST)
+
+    async def _execute(self, child: _Child, before: Frozen, step: Step, ask: Ask) -> reports.Done:
+        """Talk with the child until it reports the end of its step; `Undone` when there is no such end."""
+        loop = asyncio.get_running_loop()
+        calls = 0
         try:
             async with asyncio.timeout(self.limits.wall_seconds) as clock:
-                await channel.send(message)
-                while "done" not in (said := await channel.receive()):
-                    left = (clock.when() or 0) - asyncio.get_running_loop().time()
+                await self._begin(child, before, step)
+                while isinstance(said := reports.parse(await child.channel.receive(), step.tools), reports.Call):
+                    left = (clock.when() or 0) - loop.time()
                     clock.reschedule(None)
-                    reply = await ask(said["call"], said["args"], said["kwargs"])
-                    clock.reschedule(asyncio.get_running_loop().time() + left)
-                    await channel.send(reply)
+                    calls += 1
+                    reply = await ask(said) if calls <= self.limits.tool_calls else outcome.TOO_MANY_CALLS
+                    clock.reschedule(loop.time() + left)
+                    await child.channel.send(reply)
         except TimeoutError:
-            return {}, outcome.timed_out(self.limits)
+            raise Undone(outcome.timed_out(self.limits)) from None
+        except WireError:
+            raise Undone(outcome.DISHONEST) from None
         except Gone:
-            return {}, await self._death(channel)
-        name = said["done"].get("error")
-        if name == "MemoryError":
-            return said, outcome.out_of_memory(self.limits)
-        if name == "OutputLimitError":
-            return said, outcome.printed_too_much(self.limits)
-        return said, None
+            raise Undone(await self._death(child)) from None
+        if said.failure and (limit := outcome.limit_of(said.failure.name, self.limits)):
+            raise Undone(limit)
+        return said
 
-    async def _death(self, channel: Channel) -> Failure:
-        self._pids.discard(channel.pid)
-        status = await self._reaper.status(channel.pid)
-        return outcome.died(status, self.limits)
+    async def _begin(self, child: _Child, before: Frozen, step: Step) -> None:
+        """Send the step; where the state before had files open, carry them over first and see that nothing else is."""
+        numbers = [file.number for file in before.files]
+        message = {"code": step.code, "tools": list(step.tools), "folder": str(child.folder), "files": numbers}
+        await child.channel.send({**message, "seed": step.seed})
+        if not numbers:
+            return
+        opened = descriptors.reopen(before.files, child.folder)
+        try:
+            child.channel.hand_over(opened)
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+        await child.channel.receive()
+        self._look(child, {STDOUT: child.output.identity})
+        await child.channel.send({})
 
-    def _end(self, channel: Channel) -> None:
-        if channel.pid in self._pids:
-            self._pids.discard(channel.pid)
+    def _keep(self, child: _Child, before: Frozen) -> Frozen:
+        """The state after a step: stopped, holding nothing that another branch could touch."""
+        self._forget(child.pid)
+        freeze(child.pid)
+        files = self._look(child)
+        used = usage(child.folder)
+        if used.size > self.limits.scratch_bytes:
+            raise Undone(outcome.folder_full(self.limits))
+        cpu = before.cpu + cpu_seconds(child.pid)
+        return Frozen(child.channel, self._scratch.keep(child.folder), files, cpu)
+
+    def _look(self, child: _Child, own: Mapping[int, Identity] | None = None) -> tuple[OpenFile, ...]:
+        """The open files of a child; there must be nothing else."""
+        try:
+            return self._open_files(child.channel, child.folder, own)
+        except Stranger as stranger:
+            raise Undone(outcome.left_open(str(stranger))) from None
+        except OSError:
+            raise Undone(outcome.DISHONEST) from None
+
+    def _open_files(
+        self, channel: Channel, folder: Path | None, own: Mapping[int, Identity] | None = None
+    ) -> tuple[OpenFile, ...]:
+        return descriptors.inspect(channel.pid, {CONTROL: channel.identity, **(own or {})}, self._null, folder)
+
+    async def _death(self, child: _Child) -> Failure:
+        """Why a process that fell silent did so."""
+        self.pids.discard(child.pid)
+        status = await self._reaper.status(child.pid)
+        return self._reasons.pop(child.pid, None) or outcome.died(status, self.limits)
+
+    def _forget(self, pid: int) -> None:
+        self.running.discard(pid)
+        self._reasons.pop(pid, None)
+        self._grants.folders.pop(pid, None)
+
+    def _end(self, channel: Channel, folder: Path | None) -> None:
+        if channel.pid in self.pids:
+            self.pids.discard(channel.pid)
+            self._forked.discard(channel.pid)
             self._reaper.kill(channel.pid)
         channel.close()
-
-
-_BOOT = "import os; os.dup2({0}, {1}); from score_distill.sandbox.zygote import main; main()"
-
-
-def _reported(done: dict[str, Any]) -> Failure | None:
-    return Failure(outcome.clean(done["error"]), outcome.clean(done["line"])) if "error" in done else None
+        self._scratch.drop(folder)

@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
@@ -42,8 +43,9 @@ def _serve(arguments: dict[str, Any]) -> None:
     from score_distill.sandbox.daemon import serve
     from score_distill.sandbox.limits import Limits
 
-    limits = Limits(**arguments["limits"])
-    asyncio.run(serve(arguments["socket"], limits, tuple(arguments["libraries"])))
+    limits = Limits(**arguments.pop("limits"))
+    scratch = Path(arguments.pop("scratch"))
+    asyncio.run(serve(arguments.pop("socket"), limits, scratch=scratch, **arguments))
 
 
 def _end_orphans() -> None:

@@ -1,47 +1,93 @@
 """The first interpreter: warm, confined, and the ancestor of every session.
 
 Started by the daemon as a fresh process with an empty environment, so it never held anything worth stealing. It reads
-one message with what to import and the limits, warms up, gives up every right, says so, and from then on only forks.
+one message with what to import and how to confine itself, warms up, gives up every right, says which layers are on,
+and from then on only forks.
 """
 
 import gc
 import importlib
 import os
+import socket
 import sys
-from dataclasses import asdict
-from typing import Any
+import sysconfig
+from pathlib import Path
 
 from score_distill.sandbox import confine, session
 from score_distill.sandbox.limits import Limits
 
 _STANDARD = (
-    "abc array ast base64 bisect calendar cmath collections collections.abc contextlib copy csv dataclasses datetime "
-    "decimal enum fractions functools hashlib heapq inspect io itertools json math numbers operator pprint queue "
-    "random re secrets statistics string struct sys tempfile textwrap time traceback types typing unicodedata uuid "
-    "zoneinfo"
-).split()
-
-
-def request(libraries: tuple[str, ...], limits: Limits) -> dict[str, Any]:
-    """The message that starts a zygote."""
-    return {"libraries": libraries, "limits": asdict(limits)}
+    "abc array ast base64 bisect calendar cmath collections.abc contextlib copy csv dataclasses datetime decimal enum "
+    "fractions functools hashlib heapq inspect io itertools json math numbers operator pprint queue random re secrets "
+    "statistics string struct tempfile textwrap time traceback typing unicodedata uuid zoneinfo"
+)
+_STDLIB = sysconfig.get_path("stdlib")
+_EXTENSIONS = sysconfig.get_config_var("DESTSHARED")
+_FOREIGN = ("site-packages", "dist-packages")
+_CPU_PRIORITY = 5
 
 
 def main() -> None:
     start = session.receive()
     limits = Limits(**start["limits"])
-    for name in (*_STANDARD, *start["libraries"]):
+    plan = confine.Plan(bytes.fromhex(start["allow"]), bytes.fromhex(start["ask"]), start["scratch"], limits)
+    for name in (*_STANDARD.split(), *start["libraries"]):
         importlib.import_module(name)
-    sys.modules["tempfile"].tempdir = "."  # type: ignore[attr-defined]
+    packages = _packages(start["libraries"])
+    _settle()
+    os.closerange(session.CONTROL + 1, os.sysconf("SC_OPEN_MAX"))
+    confine.first_to_be_killed()
+    os.nice(_CPU_PRIORITY)
     state = session.Session(os.getppid(), limits.message_bytes)
-    confine.close_descriptors(session.CONTROL)
-    confine.no_new_privileges()
-    confine.bound_resources(limits)
-    session.send({"ready": 1})
-    os.environ.clear()
+    confined = confine.confine(plan, [_STDLIB, _EXTENSIONS, *packages], [*_standard(), *packages])
+    _hand_over(confined.listener)
+    confine.close_filter(plan)
+    session.send({"layers": [*confined.layers, "seccomp"]})
+    os.dup2(session.NOTHING, session.STDERR)
     gc.collect()
     gc.freeze()
     state.live()
+
+
+def _settle() -> None:
+    """Leave nothing of the machine in the interpreter's own settings: no environment, no path to other libraries.
+
+    What the standard library's folder lists was read before, and cannot be read again once confined.
+    """
+    os.environ.clear()
+    sys.path[:] = [_STDLIB, _EXTENSIONS]
+    for path in set(sys.path_importer_cache) - set(sys.path):
+        del sys.path_importer_cache[path]
+    sys.argv[:] = [""]
+    sys.modules["tempfile"].tempdir = "."  # type: ignore[attr-defined]
+
+
+def _standard() -> list[str]:
+    """The standard library, entry by entry where other packages live inside its folder."""
+    entries = [entry.path for entry in os.scandir(_STDLIB) if entry.name not in _FOREIGN]
+    return [*entries, _EXTENSIONS]
+
+
+def _packages(libraries: list[str]) -> list[str]:
+    """The folders and files of the packages that importing ``libraries`` brought in."""
+    if not libraries:
+        return []
+    found = set()
+    for name, module in list(sys.modules.items()):
+        origin = getattr(module, "__file__", None)
+        if "." in name or not origin or not any(part in _FOREIGN for part in Path(origin).parts):
+            continue
+        place = Path(origin)
+        found |= {place.parent, place.parent.with_name(f"{name}.libs")} if place.name == "__init__.py" else {place}
+    return [str(place) for place in sorted(found) if place.exists()]
+
+
+def _hand_over(listener: int) -> None:
+    """Give the daemon the descriptor by which it grants calls."""
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, session.CONTROL)
+    socket.send_fds(control, [session.packed(b"{}")], [listener])
+    control.detach()
+    os.close(listener)
 
 
 if __name__ == "__main__":

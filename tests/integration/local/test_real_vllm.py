@@ -17,6 +17,8 @@ from score_distill.local.fleet import Fleet
 from score_distill.local.layout import site_of
 from score_distill.local.machine import detect
 
+pytestmark = pytest.mark.timeout(1800)
+
 QUICKSTART = Path(__file__).parents[3] / "examples" / "quickstart.yaml"
 
 

@@ -26,8 +26,8 @@ TEMPLATE = "{% for m in messages %}{{ m.content }} </s> {% endfor %}"
 MakeModel = Callable[..., Path]
 
 
-def write_model(folder: Path, seed: int = 0, tied: bool = False, context: int = 256) -> Path:
-    torch.manual_seed(seed)
+def write_model(folder: Path, tied: bool = False, context: int = 256, dropout: float = 0.0) -> Path:
+    torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=WORDS,
         hidden_size=64,
@@ -37,6 +37,7 @@ def write_model(folder: Path, seed: int = 0, tied: bool = False, context: int = 
         num_key_value_heads=2,
         max_position_embeddings=context,
         tie_word_embeddings=tied,
+        attention_dropout=dropout,
         initializer_range=0.2,
         bos_token_id=0,
         eos_token_id=1,

@@ -108,6 +108,19 @@ def test_a_run_that_had_ended_is_found_ended(make_model: MakeModel, rows_path: P
     assert all(torch.equal(got[name], expected[name]) for name in expected)
 
 
+def test_resumed_training_draws_the_same_random_numbers(
+    make_model: MakeModel, rows_path: Path, tmp_path: Path, me: Process
+):
+    model, config = make_model(dropout=0.3), replace(CONFIG, checkpoint_every=3)
+    unbroken, _ = train_sft(model, rows_path, config, tmp_path / "unbroken", me)
+    expected = weights(unbroken)
+    with pytest.raises(Killed):
+        train_sft(model, rows_path, config, tmp_path / "broken", me, kill_after(4))
+    resumed, _ = train_sft(model, rows_path, config, tmp_path / "broken", me)
+    got = weights(resumed)
+    assert all(torch.equal(got[name], expected[name]) for name in expected)
+
+
 def test_how_often_to_save_may_change_between_attempts(
     make_model: MakeModel, rows_path: Path, tmp_path: Path, me: Process
 ):
@@ -145,6 +158,27 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(make_mod
     with pytest.raises(DivergedError, match="step 1: the loss is nan"):
         engine.step([Pack([good], SftLoss(16, weight=float("nan")))])
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(engine).items())
+
+
+def test_weight_decay_is_for_matrices_alone(make_model: MakeModel, me: Process):
+    engine = start(make_model(), replace(CONFIG, learning_rate=0.1, weight_decay=0.5), 10, me)
+    before = weights(engine)
+    row = Sample(np.arange(3, 20), np.ones(17, dtype=bool))
+    engine.step([Pack([row], SftLoss(16, weight=0.0))])
+    for name, tensor in weights(engine).items():
+        torch.testing.assert_close(tensor, before[name] * (1.0 if "norm" in name else 0.95))
+
+
+def test_gradients_are_clipped_to_the_norm_asked_for(make_model: MakeModel, me: Process):
+    """Adam does not care how long a gradient is, so what it has accumulated is looked at."""
+    row = Sample(np.arange(3, 20), np.ones(17, dtype=bool))
+    for stage in (0, 2):
+        engine = start(make_model(), replace(CONFIG, grad_clip=0.01, zero_stage=stage), 10, me)
+        outcome = engine.step([Pack([row], SftLoss(16))])
+        moments = [state["exp_avg"] for state in engine.optimizer.state.values()]
+        length = torch.nn.utils.get_total_norm(moments).item() / (1 - CONFIG.betas[0])
+        assert outcome.gradient_norm > 1.0
+        assert length == pytest.approx(0.01, rel=1e-3)
 
 
 def test_a_sample_longer_than_the_context_is_an_error(make_model: MakeModel, me: Process):

@@ -1,0 +1,153 @@
+"""One client of the daemon: the states it holds, its steps under way, its calls of tools that wait for an answer.
+
+Numbers that a client uses mean something in its own connection only, so no client can name what is another's.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from score_distill.sandbox import requests
+from score_distill.sandbox.reports import Call
+from score_distill.sandbox.requests import Cancel, Close, Open, Reply, Run
+from score_distill.sandbox.steps import Ended, Frozen, StateLost, Step, Steps
+from score_distill.sandbox.turns import Full, Turn, Turns
+from score_distill.sandbox.wire import Unpacker, WireError, pack
+
+_JSON_GROWTH = 6  # bytes of JSON for one byte of text, at worst
+_FRAME_BYTES = 1 << 16
+_UNREAD_BYTES = 64 << 20
+
+
+@dataclass
+class _Held:
+    """A state of this client; ``seed`` only for a session that has not made a step yet."""
+
+    state: Frozen
+    used: float
+    seed: int | None = None
+
+
+class Connection(asyncio.Protocol):
+    def __init__(self, steps: Steps, turns: Turns, connections: "set[Connection]", layers: Collection[str]) -> None:
+        limits = steps.limits
+        self._steps = steps
+        self._turns = turns
+        self._connections = connections
+        self._layers = list(layers)
+        self._unpacker = Unpacker(_JSON_GROWTH * limits.code_bytes + limits.message_bytes + _FRAME_BYTES)
+        self._numbers = itertools.count(1)
+        self._held: dict[int, _Held] = {}
+        self._runs: dict[int, asyncio.Task[None]] = {}
+        self._calls: dict[int, asyncio.Future[dict[str, Any]]] = {}
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._connections.add(self)
+        self._tell({"layers": self._layers})
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self)
+        for task in self._runs.values():
+            task.cancel()
+        for number in list(self._held):
+            self._drop(number)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self._unpacker.feed(data):
+                self._handle(requests.parse(message))
+        except WireError as error:
+            self._tell({"fatal": str(error)})
+            self._transport.close()
+
+    def drop_idle(self, seconds: float) -> None:
+        """Drop states that nobody ran from for so long."""
+        now = asyncio.get_running_loop().time()
+        for number, held in list(self._held.items()):
+            if held.seed is None and now - held.used > seconds:
+                self._drop(number)
+
+    def _handle(self, request: requests.Request) -> None:
+        match request:
+            case Open():
+                number = self._hold(self._steps.zygote, request.seed)
+                self._tell({"id": request.number, "branch": number})
+            case Run():
+                if request.number in self._runs:
+                    raise WireError("this number is in use by a step under way")
+                task = asyncio.ensure_future(self._run(request))
+                self._runs[request.number] = task
+                task.add_done_callback(lambda _: self._runs.pop(request.number))
+            case Cancel():
+                if run := self._runs.get(request.number):
+                    run.cancel()
+            case Close():
+                self._drop(request.branch)
+            case Reply():
+                if (call := self._calls.get(request.call)) and not call.done():
+                    call.set_result(request.body)
+
+    async def _run(self, request: Run) -> None:
+        reply = {"id": request.number}
+        try:
+            async with self._turns.turn(self) as turn:
+                self._tell(reply | await self._step(request, turn))
+        except StateLost as error:
+            self._tell(reply | {"lost": str(error)})
+        except Full:
+            self._tell(reply | {"busy": "the sandbox's queue is full; retry later"})
+
+    async def _step(self, request: Run, turn: Turn) -> dict[str, Any]:
+        held = self._held.get(request.branch)
+        if held is None:
+            return {"lost": "this state was closed, or dropped because nobody ran from it for long"}
+        if len(self._steps.pids) >= self._steps.limits.states:
+            return {"busy": "the sandbox holds as many states as it may; close some or retry later"}
+        held.used = asyncio.get_running_loop().time()
+
+        async def ask(call: Call) -> dict[str, Any]:
+            async with turn.aside():
+                return await self._ask(request.number, call)
+
+        ended = await self._steps.run(held.state, Step(request.code, request.tools, held.seed), ask)
+        return _message(ended, self._hold(ended.after) if ended.after else request.branch)
+
+    async def _ask(self, run: int, call: Call) -> dict[str, Any]:
+        """Have the client answer the call of a tool."""
+        number = next(self._numbers)
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._calls[number] = answer
+        self._tell({"call": number, "id": run, "name": call.name, "args": call.args, "kwargs": call.kwargs})
+        seconds = self._steps.limits.tool_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await answer
+        except TimeoutError:
+            return {"error": f"{call.name}() did not answer within {seconds:g} s"}
+        finally:
+            del self._calls[number]
+
+    def _hold(self, state: Frozen, seed: int | None = None) -> int:
+        number = next(self._numbers)
+        self._held[number] = _Held(state, asyncio.get_running_loop().time(), seed)
+        return number
+
+    def _drop(self, number: int) -> None:
+        held = self._held.pop(number, None)
+        if held and held.seed is None:
+            self._steps.drop(held.state)
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        """Write to the client; one that does not read is let go."""
+        if self._transport.get_write_buffer_size() > _UNREAD_BYTES:
+            self._transport.abort()
+        self._transport.write(pack(message))
+
+
+def _message(ended: Ended, branch: int) -> dict[str, Any]:
+    said = {"output": ended.output, "answer": ended.answer, "error": ended.error}
+    return {**said, "state_hash": ended.state_hash, "branch": branch}

@@ -1,0 +1,64 @@
+"""What a session process holds open, by the kernel's word, and how it is carried over a fork.
+
+A fork shares open files with its parent, so two branches could talk through one, or spoil each other's. A state may
+therefore keep open only regular files and folders of its own scratch folder, and a child gets them opened anew in its
+copy. Anything else is a stranger: the state is refused.
+"""
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_CARRIED = os.O_ACCMODE | os.O_APPEND | os.O_DIRECTORY
+
+Identity = tuple[int, int]
+
+
+class Stranger(Exception):
+    """A process holds open what it may not; the message says what."""
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """An open file of a state: its number there, its path below the folder, how it is open and where it stands."""
+
+    number: int
+    path: str
+    flags: int
+    position: int
+
+
+def identity(descriptor: int) -> Identity:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
+def inspect(pid: int, own: Mapping[int, Identity], null: Identity, folder: Path | None) -> tuple[OpenFile, ...]:
+    """The open files of ``pid`` below ``folder``; besides them it may hold ``null``, and at a number its ``own``."""
+    files = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        link, number = f"/proc/{pid}/fd/{name}", int(name)
+        found = os.stat(link)
+        if (found.st_dev, found.st_ino) not in (null, own.get(number)):
+            files.append(_open_file(pid, number, os.readlink(link), folder))
+    return tuple(files)
+
+
+def reopen(files: Collection[OpenFile], folder: Path) -> list[int]:
+    """Descriptors of the same files below another folder, each standing where it stood."""
+    opened = []
+    for file in files:
+        descriptor = os.open(folder / file.path, file.flags & _CARRIED | os.O_NOFOLLOW | os.O_CLOEXEC)
+        opened.append(descriptor)
+        if not file.flags & os.O_DIRECTORY:
+            os.lseek(descriptor, file.position, os.SEEK_SET)
+    return opened
+
+
+def _open_file(pid: int, number: int, link: str, folder: Path | None) -> OpenFile:
+    if folder is None or not Path(link).is_relative_to(folder) or not os.path.lexists(link):
+        raise Stranger(f"descriptor {number}: {link}")
+    with open(f"/proc/{pid}/fdinfo/{number}") as file:
+        said = dict(line.split(":", 1) for line in file if ":" in line)
+    return OpenFile(number, str(Path(link).relative_to(folder)), int(said["flags"], 8), int(said["pos"]))

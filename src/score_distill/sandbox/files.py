@@ -1,0 +1,117 @@
+"""File calls of a session, done for it by the daemon: only inside the step's folder, only so many, only so much.
+
+The path is read once from the session's memory, made absolute against the asker's own folder as the kernel knows it,
+and must lie below the step's folder. No symbolic or hard link can ever be made there, so a path means one file.
+"""
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from score_distill.sandbox.limits import Limits
+
+_AT_FDCWD = 0xFFFFFF9C
+_AT_REMOVEDIR = 0x200
+_PATH_BYTES = 4096
+_PAGE = 4096
+_FLAGS = os.O_ACCMODE | os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND
+_ABUSE = 1000
+
+
+class Folder:
+    """The folder of one running step: so many bytes and entries, and as many calls that change it."""
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self.path = path
+        self._limits = limits
+        self._left = limits.files
+
+    @property
+    def abused(self) -> bool:
+        """Whether the step keeps on calling long after it was told that there is no more."""
+        return self._left < -_ABUSE
+
+    def perform(self, pid: int, call: str, arguments: list[int]) -> int | None:
+        """Do ``call`` as ``pid`` asked; the descriptor of an opened file. OSError is for the asker."""
+        self._left -= 1
+        if self._left < 0:
+            raise OSError(errno.ENOSPC, "too many file calls")
+        first, second, third = arguments[0] & 0xFFFFFFFF, arguments[1], arguments[2]
+        match call:
+            case "openat":
+                return self._open(pid, first, second, third & 0xFFFFFFFF)
+            case "mkdir":
+                os.mkdir(self._inside(pid, _AT_FDCWD, arguments[0]), 0o755)
+            case "mkdirat":
+                os.mkdir(self._inside(pid, first, second), 0o755)
+            case "unlink":
+                os.unlink(self._inside(pid, _AT_FDCWD, arguments[0]))
+            case "rmdir":
+                os.rmdir(self._inside(pid, _AT_FDCWD, arguments[0]))
+            case "unlinkat":
+                (os.rmdir if third & _AT_REMOVEDIR else os.unlink)(self._inside(pid, first, second))
+            case "rename":
+                self._rename(pid, (_AT_FDCWD, arguments[0]), (_AT_FDCWD, second))
+            case "renameat" | "renameat2":
+                if call == "renameat2" and arguments[4]:
+                    raise OSError(errno.EINVAL, "flags")
+                self._rename(pid, (first, second), (third & 0xFFFFFFFF, arguments[3]))
+        return None
+
+    def _open(self, pid: int, base: int, path: int, flags: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "O_TMPFILE")
+        if _text(pid, path) == os.devnull:
+            return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._check_room()
+        return os.open(self._inside(pid, base, path), flags & _FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+
+    def _check_room(self) -> None:
+        used = usage(self.path)
+        if used.size >= self._limits.scratch_bytes or used.entries >= self._limits.files:
+            raise OSError(errno.ENOSPC, "the scratch folder is full")
+
+    def _rename(self, pid: int, old: tuple[int, int], new: tuple[int, int]) -> None:
+        os.rename(self._inside(pid, *old), self._inside(pid, *new))
+
+    def _inside(self, pid: int, base: int, path: int) -> str:
+        """The path that ``pid`` means, if it lies below this folder."""
+        folder = os.readlink(f"/proc/{pid}/cwd" if base == _AT_FDCWD else f"/proc/{pid}/fd/{base}")
+        meant = os.path.normpath(os.path.join(folder, _text(pid, path)))
+        if not meant.startswith(f"{self.path}/"):
+            raise OSError(errno.EACCES, "outside the scratch folder")
+        return meant
+
+
+def _text(pid: int, address: int) -> str:
+    """The string at ``address`` of the asker; it waits in the call, and was read before it is judged."""
+    data = b""
+    memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while b"\0" not in data:
+            if len(data) >= _PATH_BYTES:
+                raise OSError(errno.ENAMETOOLONG, "path")
+            at = address + len(data)
+            part = os.pread(memory, _PAGE - at % _PAGE, at)
+            if not part:
+                raise OSError(errno.EFAULT, "path")
+            data += part
+    finally:
+        os.close(memory)
+    return os.fsdecode(data[: data.index(b"\0")])
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What lies below a folder: entries, and bytes as the file system counts them."""
+
+    entries: int
+    size: int
+
+
+def usage(folder: Path) -> Usage:
+    found = [entry.stat(follow_symlinks=False) for entry in os.scandir(folder)]
+    inner = [usage(Path(entry.path)) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+    entries = len(found) + sum(part.entries for part in inner)
+    return Usage(entries, sum(part.st_size for part in found) + sum(part.size for part in inner))

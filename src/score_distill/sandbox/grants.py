@@ -1,0 +1,112 @@
+"""Calls that wait for the daemon's word: a fork, a child's first word, and every change to the file system.
+
+The zygote's filter stops these calls and the kernel tells the daemon which process asks, so nothing a session says is
+believed. A fork is granted once, to the process that the daemon has just asked for it; any other ends the asker. The
+child proves whose it is by a number that only its parent was told, and gets its channel and its output put in place.
+File calls are not let through but done by the daemon (`files`), inside the folder of the step that asks.
+"""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from score_distill.sandbox import seccomp
+from score_distill.sandbox.channel import Channel, Gone
+from score_distill.sandbox.files import Folder
+
+_NOTIFICATION = struct.Struct("QIIiIQ6Q")
+_RESPONSE = struct.Struct("QqiI")
+_ADD_DESCRIPTOR = struct.Struct("QIIII")
+_RECEIVE, _RESPOND, _ADD = 0xC0502100, 0xC0182101, 0x40182103
+_CONTINUE = 1
+_AT_NUMBER, _AND_RESPOND = 1, 2
+
+
+@dataclass(frozen=True)
+class Birth:
+    """A child that is awaited: the channel that will be its own, and what it gets at which descriptor."""
+
+    channel: Channel
+    descriptors: dict[int, int]
+    done: asyncio.Future[None]
+
+    def fail(self) -> None:
+        """Its parent said something, or went, instead of having it."""
+        if not self.done.done():
+            self.done.set_exception(Gone("it does not fork"))
+
+
+class Grants:
+    """What each process may do now; a process that is named nowhere may do nothing."""
+
+    def __init__(self, listener: int, kill: Callable[[int], None], is_new: Callable[[int], bool]) -> None:
+        self.forks: set[int] = set()
+        self.births: dict[int, Birth] = {}
+        self.folders: dict[int, Folder] = {}
+        self._listener = listener
+        self._kill = kill
+        self._is_new = is_new
+        self._names = seccomp.names(("clone", "prctl", "openat", *seccomp.CHANGING))
+        asyncio.get_running_loop().add_reader(listener, self._readable)
+
+    def _readable(self) -> None:
+        buffer = bytearray(_NOTIFICATION.size)
+        with contextlib.suppress(FileNotFoundError):  # the asker has died meanwhile
+            fcntl.ioctl(self._listener, _RECEIVE, buffer)
+            number, pid, _, call, _, _, *arguments = _NOTIFICATION.unpack(buffer)
+            match self._names[call]:
+                case "clone":
+                    self._fork(number, pid)
+                case "prctl":
+                    self._born(number, pid, arguments[1])
+                case name:
+                    self._file_call(number, pid, name, arguments)
+
+    def _fork(self, number: int, pid: int) -> None:
+        if pid in self.forks:
+            self.forks.remove(pid)
+            self._respond(number, flags=_CONTINUE)
+        else:
+            self._respond(number, error=errno.EPERM)
+            self._kill(pid)
+
+    def _born(self, number: int, pid: int, token: int) -> None:
+        birth = self.births.pop(token, None)
+        if birth is None or birth.done.done() or not self._is_new(pid):
+            self._respond(number, error=errno.EPERM)
+            self._kill(pid)
+            return
+        birth.channel.pid = pid
+        for place, descriptor in birth.descriptors.items():
+            self._add(number, descriptor, _AT_NUMBER, place)
+        self._respond(number)
+        birth.done.set_result(None)
+
+    def _file_call(self, number: int, pid: int, call: str, arguments: list[int]) -> None:
+        folder = self.folders.get(pid)
+        if folder is None:
+            self._respond(number, error=errno.EPERM)
+            return
+        try:
+            opened = folder.perform(pid, call, arguments)
+            if opened is None:
+                self._respond(number)
+            else:
+                with os.fdopen(opened) as file:
+                    self._add(number, file.fileno(), _AND_RESPOND)
+        except OSError as error:
+            self._respond(number, error=error.errno or errno.EPERM)
+        if folder.abused:
+            self._kill(pid)
+
+    def _add(self, number: int, descriptor: int, flags: int, place: int = 0) -> None:
+        """Put one of the daemon's descriptors into the asker."""
+        fcntl.ioctl(self._listener, _ADD, _ADD_DESCRIPTOR.pack(number, flags, descriptor, place, os.O_CLOEXEC))
+
+    def _respond(self, number: int, error: int = 0, flags: int = 0) -> None:
+        fcntl.ioctl(self._listener, _RESPOND, bytearray(_RESPONSE.pack(number, 0, -error, flags)))

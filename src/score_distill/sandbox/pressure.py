@@ -1,0 +1,56 @@
+"""How much memory the machine, or the pod, has left, and which step must go when it has too little.
+
+Each session has its own bound; together they may still want more than there is. The kernel would then end whom it
+likes, in a pod everybody. So the daemon ends the largest running step first.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+_KEPT_FREE = 0.04
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def is_short(cgroup: Path = _CGROUP) -> bool:
+    """Whether less than a twenty-fifth of the memory that may be used is left."""
+    with open("/proc/meminfo") as file:
+        lines = dict(line.split(":", 1) for line in file)
+    total, left = (int(lines[key].split()[0]) << 10 for key in ("MemTotal", "MemAvailable"))
+    bound = _number(cgroup / "memory.max")
+    if bound is not None and bound < total:
+        cached = _cached(cgroup / "memory.stat")
+        total, left = bound, min(left, bound - (_number(cgroup / "memory.current") or 0) + cached)
+    return left < total * _KEPT_FREE
+
+
+def largest(pids: Iterable[int]) -> int | None:
+    """The process that holds the most memory."""
+    return max(pids, key=_resident, default=None)
+
+
+def _resident(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            _, resident, shared = file.read().split()[:3]
+    except OSError:
+        return 0
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _number(path: Path) -> int | None:
+    """A bound of a cgroup; None where there is no such bound."""
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def _cached(path: Path) -> int:
+    """Bytes that a cgroup can give back: files it has read."""
+    try:
+        lines = dict(line.split() for line in path.read_text().splitlines())
+    except OSError:
+        return 0
+    return int(lines.get("inactive_file", 0))

@@ -1,0 +1,87 @@
+"""The system calls a session may make: a short allow-list, and a few kinds that the daemon grants one by one.
+
+Compiled by libseccomp (through pyseccomp) in the daemon, put on by the zygote. What is not named fails with EPERM, so
+honest code sees a ``PermissionError``; a call through a foreign entry point (32-bit, x32) ends the process. A filter
+does not see memory, so paths are Landlock's to judge. Two filters, because a descriptor to grant by must be sent to the
+daemon between them: the stricter answer of the two counts.
+"""
+
+import os
+import signal
+import tempfile
+
+import pyseccomp
+from pyseccomp import ALLOW, EQ, ERRNO, KILL_PROCESS, MASKED_EQ, NOTIFY, Arg
+
+CLONE_PARENT = 0x8000
+FORK_FLAGS = CLONE_PARENT | signal.SIGCHLD
+WRITING = (os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC)
+HELLO = 0x53434F52  # an option of prctl that the kernel has not; a child's first word
+CHANGING = ("mkdir", "mkdirat", "unlink", "unlinkat", "rmdir", "rename", "renameat", "renameat2")
+
+_EPERM, _ENOSYS = 1, 38
+_PR_SET_PDEATHSIG = 1
+_MAP_KIND, _MAP_PRIVATE = 0x0F, 0x02
+_WRITE_AND_EXECUTE = 0x02 | 0x04
+_FCNTL = (0, 1, 2, 3, 1030)  # duplicate, read and set close-on-exec, read flags
+_IOCTL = (0x5401, 0x5450, 0x5451)  # is it a terminal, set close-on-exec
+
+_ALLOWED = """
+    read readv pread64 write writev pwrite64 lseek close close_range dup dup2 dup3 recvmsg poll ppoll select pselect6
+    fstat stat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getcwd chdir fchdir getdents64
+    openat ftruncate fsync fdatasync flock umask
+    brk munmap mremap madvise rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack restart_syscall
+    setitimer getitimer alarm pause nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time
+    getpid getppid gettid getuid geteuid getgid getegid getpgrp getrusage times uname sysinfo getrandom
+    futex sched_yield exit exit_group
+"""
+
+
+def allow_list() -> bytes:
+    """The filter of what a session may call at all."""
+    rules = pyseccomp.SyscallFilter(ERRNO(_EPERM))
+    rules.set_attr(pyseccomp.Attr.ACT_BADARCH, KILL_PROCESS)
+    for name in (*_ALLOWED.split(), *CHANGING):
+        rules.add_rule(ALLOW, name)
+    for command in _FCNTL:
+        rules.add_rule(ALLOW, "fcntl", Arg(1, EQ, command))
+    for command in _IOCTL:
+        rules.add_rule(ALLOW, "ioctl", Arg(1, EQ, command))
+    rules.add_rule(ALLOW, "clone", Arg(0, EQ, FORK_FLAGS))
+    rules.add_rule(ALLOW, "prctl", Arg(0, EQ, _PR_SET_PDEATHSIG), Arg(1, EQ, signal.SIGKILL))
+    rules.add_rule(ALLOW, "prctl", Arg(0, EQ, HELLO))
+    rules.add_rule(ALLOW, "prlimit64", Arg(0, EQ, 0), Arg(2, EQ, 0))
+    rules.add_rule(ALLOW, "sched_getaffinity", Arg(0, EQ, 0))
+    for protection in (0x02, 0x04, 0x00):
+        harmless = Arg(2, MASKED_EQ, _WRITE_AND_EXECUTE, protection)
+        rules.add_rule(ALLOW, "mprotect", harmless)
+        rules.add_rule(ALLOW, "mmap", harmless, Arg(3, MASKED_EQ, _MAP_KIND, _MAP_PRIVATE))
+    rules.add_rule(ERRNO(_ENOSYS), "clone3")
+    return _compiled(rules)
+
+
+def ask_list() -> bytes:
+    """The filter of what waits for the daemon's word: a fork, a child's first word, and changes to files."""
+    rules = pyseccomp.SyscallFilter(ALLOW)
+    rules.set_attr(pyseccomp.Attr.ACT_BADARCH, KILL_PROCESS)
+    rules.add_rule(NOTIFY, "clone", Arg(0, EQ, FORK_FLAGS))
+    rules.add_rule(NOTIFY, "prctl", Arg(0, EQ, HELLO))
+    for flag in WRITING:
+        rules.add_rule(NOTIFY, "openat", Arg(2, MASKED_EQ, flag, flag))
+    for name in CHANGING:
+        rules.add_rule(NOTIFY, name)
+    return _compiled(rules)
+
+
+def names(numbers_of: tuple[str, ...]) -> dict[int, str]:
+    """The system calls of this machine by their number; those it does not have are left out."""
+    arch = pyseccomp.system_arch()
+    numbers = {pyseccomp.resolve_syscall(arch, name): name for name in numbers_of}
+    return {number: name for number, name in numbers.items() if number >= 0}
+
+
+def _compiled(rules: pyseccomp.SyscallFilter) -> bytes:
+    with tempfile.TemporaryFile() as file:
+        rules.export_bpf(file)
+        file.seek(0)
+        return file.read()

@@ -1,0 +1,31 @@
+"""CPU time in the real sandbox: bounded for a step, and not for the states that steps are forked from."""
+
+from score_distill.sandbox.limits import Limits
+from score_distill.sandbox.local import start
+
+LIMITS = Limits(cpu_seconds=1, wall_seconds=100)
+
+
+async def test_sessions_open_from_a_zygote_whose_own_work_took_longer_than_a_step_may() -> None:
+    async with start(LIMITS, libraries=("torch",)) as sandbox:
+        for seed in range(3):
+            branch = await sandbox.open(seed=seed)
+            assert (await branch.run("import torch; print(torch.ones(2).sum().item())")).output == "2.0"
+
+
+async def test_a_step_that_uses_up_its_cpu_time_is_told_so_and_undone() -> None:
+    async with start(LIMITS) as sandbox:
+        branch = (await (await sandbox.open()).run("x = 1")).branch
+        result = await branch.run("x = 2\nwhile True: pass")
+        assert result.output == "TimeoutError: the step used more than 1 s of CPU time"
+        assert (await result.branch.run("print(x)")).output == "1"
+
+
+async def test_a_state_whose_step_used_most_of_its_cpu_time_is_forked_again_and_again() -> None:
+    async with start(LIMITS) as sandbox:
+        used = "import time\nblocks = [b'x' * (1 << 20) for _ in range(200)]\nwhile time.process_time() < 0.93: pass"
+        branch = (await (await sandbox.open()).run(used)).branch
+        for _ in range(40):
+            result = await branch.run("print(len(blocks))")
+            assert result.output == "200"
+            await result.branch.close()

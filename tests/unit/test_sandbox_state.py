@@ -1,0 +1,129 @@
+"""The digest: equal for equal states, different for different ones, and it never runs the session's own code."""
+
+import collections
+import copy
+import datetime
+import decimal
+import fractions
+import random
+import types
+
+import numpy
+import pytest
+
+from score_distill.sandbox.state import digest
+
+
+class Thing:
+    def __init__(self, value):
+        self.value = value
+
+
+def of(tmp_path, **variables):
+    return digest(variables, str(tmp_path))
+
+
+def cycle():
+    items = [1]
+    items.append(items)
+    return items
+
+
+def counter(start):
+    def count():
+        return start
+
+    return count
+
+
+def stepped(steps):
+    numbers = (number for number in range(9))
+    for _ in range(steps):
+        next(numbers)
+    return numbers
+
+
+VALUES = [
+    *(None, True, 1, 1.0, 1j, "1", b"1", 2**200, float("nan"), -0.0, 0.0),
+    *([1, 2], [2, 1], (1, 2), {1, 2}, frozenset({1, 2}), {1: 2}, {1: 3}, [[1], [2]], [[1, 2]], [[1, [2]]]),
+    *(collections.deque([1]), collections.Counter("aab"), collections.OrderedDict(a=1)),
+    *(collections.defaultdict(int, a=1), collections.defaultdict(list, a=1)),
+    *(range(3), slice(1), bytearray(b"1"), decimal.Decimal("1.0"), decimal.Decimal("1.00"), fractions.Fraction(1, 3)),
+    *(datetime.date(2026, 1, 1), datetime.datetime(2026, 1, 1), datetime.timedelta(1)),
+    *(numpy.array([1, 2]), numpy.array([1.0, 2.0]), numpy.array([[1], [2]]), numpy.float64(1), numpy.array([None, 1])),
+    *(Thing(1), Thing(2), Thing, cycle(), counter(1), counter(2), stepped(1), stepped(2), random, len, [].append),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_a_value_has_one_digest(tmp_path, value):
+    held = [value]
+    assert of(tmp_path, x=held) == of(tmp_path, x=held)
+
+
+def test_different_values_have_different_digests(tmp_path):
+    digests = [of(tmp_path, x=value) for value in VALUES]
+    same = [VALUES[i] for i, found in enumerate(digests) if digests.count(found) > 1]
+    assert not same
+
+
+@pytest.mark.parametrize("value", [[1, [2, {"a": (3,)}]], {"a": {1, 2}}, numpy.arange(5), Thing([1])], ids=repr)
+def test_a_copy_has_the_digest_of_the_original(tmp_path, value):
+    assert of(tmp_path, x=value) == of(tmp_path, x=copy.deepcopy(value))
+
+
+def test_names_count_and_their_order_does_not(tmp_path):
+    assert of(tmp_path, a=1, b=2) == of(tmp_path, b=2, a=1) != of(tmp_path, a=2, b=1)
+
+
+def test_the_random_state_counts(tmp_path):
+    random.seed(1)
+    before = of(tmp_path)
+    random.random()
+    assert of(tmp_path) != before
+
+
+def test_files_count_by_name_and_content(tmp_path):
+    found = [of(tmp_path)]
+    (tmp_path / "a").write_text("1")
+    found.append(of(tmp_path))
+    (tmp_path / "a").write_text("2")
+    found.append(of(tmp_path))
+    (tmp_path / "d").mkdir()
+    found.append(of(tmp_path))
+    assert len(set(found)) == 4
+
+
+def test_classes_and_functions_count_by_what_they_do(tmp_path):
+    def made(text):
+        namespace = {"__name__": "__main__"}
+        exec(text, namespace)
+        namespace.pop("__builtins__")
+        return digest(namespace, str(tmp_path))
+
+    texts = ["def f(): return 1", "def f(): return 2", "def f(a=1): return 1", "class f:\n def g(self): return 1"]
+    assert len({made(text) for text in texts}) == len(texts)
+    assert made(texts[3]) == made(texts[3])
+
+
+def test_no_code_of_the_session_runs(tmp_path):
+    def fail(*_):
+        raise AssertionError("called")
+
+    hooks = ("__eq__", "__hash__", "__repr__", "__iter__", "__len__", "__getattr__", "__reduce_ex__", "__bool__")
+    loud = [
+        types.new_class("Loud", (base,), {}, lambda body: body.update(dict.fromkeys(hooks, fail))) for base in BASES
+    ]
+    of(tmp_path, x=[kind() for kind in loud])
+
+
+BASES = (object, int, str, list, dict, tuple, set, collections.deque, decimal.Decimal)
+
+
+def test_nesting_and_sharing_have_no_bad_cases(tmp_path):
+    deep = wide = [1]
+    for _ in range(50_000):
+        deep = [deep]
+    for _ in range(100):
+        wide = [wide, wide]
+    of(tmp_path, deep=deep, wide=wide)
