@@ -39,7 +39,7 @@ class Fleet:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self._socket_folder = tempfile.TemporaryDirectory(prefix="score-")
+        self._socket_folder = tempfile.TemporaryDirectory(prefix="score-", ignore_cleanup_errors=True)
         self.servers: dict[Name, Server] = {
             "teacher": self._server("teacher", self.teacher, MODEL_SECONDS),
             "student": self._server("student", self.student, MODEL_SECONDS),
@@ -139,14 +139,11 @@ class Fleet:
         return folder
 
     async def sandbox(self) -> Launch:
-        path = Path(self._socket_folder.name) / f"{keys.fresh()[:8]}.sock"
-        arguments = json.dumps(
-            {
-                "limits": asdict(limits(self.site.run.spec.method.agent, self.site.machine.cores)),
-                "libraries": [],
-                "socket": str(path),
-            }
-        )
+        folder = Path(tempfile.mkdtemp(dir=self._socket_folder.name))
+        path, scratch = folder / "sock", folder / "scratch"
+        scratch.mkdir()
+        bounds = limits(self.site.run.spec.method.agent, self.site.machine.cores)
+        arguments = {"limits": asdict(bounds), "libraries": [], "socket": str(path), "scratch": str(scratch)}
 
         async def ready() -> bool:
             if not path.exists() or not await runs_code(path):
@@ -154,7 +151,7 @@ class Fleet:
             self.socket = path
             return True
 
-        command = [sys.executable, "-m", "score_distill.sandbox.supervisor", arguments]
+        command = [sys.executable, "-m", "score_distill.sandbox.supervisor", json.dumps(arguments)]
         return Launch(command, machine.bare_environment(self.site.environ), ready)
 
 

@@ -1,0 +1,30 @@
+"""The sandbox as the runner starts it: it runs code, knows nothing of the user, and is gone at the end."""
+
+import os
+from pathlib import Path
+
+from score_distill import manifest
+from score_distill.local import processes
+from score_distill.local.fleet import Fleet
+from score_distill.local.layout import site_of
+from score_distill.local.machine import detect
+from score_distill.sandbox.client import Sandbox
+
+QUICKSTART = Path(__file__).parents[3] / "examples" / "quickstart.yaml"
+
+
+async def test_the_sandbox_comes_up_runs_code_and_leaves_nothing(tmp_path: Path) -> None:
+    environ = {**os.environ, "TEACHER_API_KEY": "sk-secret"}
+    site = site_of(manifest.read(QUICKSTART), QUICKSTART.parent, tmp_path, environ, detect())
+    async with Fleet(site) as fleet:
+        await fleet.servers["sandbox"].ready()
+        assert fleet.socket is not None
+        for pid in processes.writers(site.logs):
+            known = Path(f"/proc/{pid}/environ").read_bytes()
+            assert b"sk-secret" not in known
+        sandbox = await Sandbox.connect(fleet.socket)
+        branch = await sandbox.open(seed=1)
+        assert (await branch.run("x = 6\nprint(x * 7)")).output == "42"
+        await sandbox.close()
+    assert processes.writers(site.logs) == []
+    assert not fleet.socket.parent.exists()
