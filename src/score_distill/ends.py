@@ -5,16 +5,17 @@ Errors that nobody foresaw are a fault of this program, and keep their trace.
 
 import errno
 
+from score_distill.agent.chat import ChatFormatError
 from score_distill.agent.completer import EndpointRefused, EndpointUnavailable
 from score_distill.artifacts.data import DataNotUsable
 from score_distill.artifacts.models import ModelNotUsable
 from score_distill.artifacts.store import StoreDenied, StoreError, StoreFull, StoreUnreachable
 from score_distill.contract import Exit, StageError
-from score_distill.sandbox.client import SandboxBusy, SandboxLost
+from score_distill.sandbox.client import SandboxError
 
 KINDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Exit], ...] = (
-    ((EndpointUnavailable, SandboxLost, SandboxBusy, StoreUnreachable, StoreFull), Exit.INFRASTRUCTURE),
-    ((EndpointRefused, DataNotUsable, ModelNotUsable, StoreDenied), Exit.BAD_INPUT),
+    ((EndpointUnavailable, SandboxError, StoreUnreachable, StoreFull), Exit.INFRASTRUCTURE),
+    ((EndpointRefused, ChatFormatError, DataNotUsable, ModelNotUsable, StoreDenied), Exit.BAD_INPUT),
     (StoreError, Exit.INFRASTRUCTURE),
     (MemoryError, Exit.MODEL),
     (KeyboardInterrupt, Exit.INTERRUPTED),

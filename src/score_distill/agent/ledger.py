@@ -36,6 +36,13 @@ class Account:
             for (role, purpose), row in sorted(self.totals.items())
         ]
 
+    def restore(self, rows: list[Record]) -> None:
+        """Take in what `rows` gave before a restart."""
+        for row in rows:
+            total = self.totals.setdefault((row["role"], row["purpose"]), [0, 0, 0, 0])
+            for n, name in enumerate(("calls", "prompt", "cached", "completion")):
+                total[n] += row[name]
+
     def tokens(self, role: Role) -> int:
         """Prompt and completion tokens of a role together."""
         return sum(row[1] + row[3] for (who, _), row in self.totals.items() if who == role)

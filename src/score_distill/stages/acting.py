@@ -17,7 +17,7 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 from score_distill.agent import prompts, tools
 from score_distill.agent.chat import ChatFormat
 from score_distill.agent.codeact import StudentActor, TeacherActor
-from score_distill.agent.completer import EndpointRefused, EndpointUnavailable, OpenAIClient
+from score_distill.agent.completer import OpenAIClient
 from score_distill.agent.environment import World
 from score_distill.agent.judge import Judge
 from score_distill.agent.ledger import Caller, Ledger, Role
@@ -25,7 +25,7 @@ from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Row, Task
 from score_distill.api import Sampling
 from score_distill.artifacts.store import Appender
-from score_distill.contract import BadInput, Infrastructure, Served
+from score_distill.contract import Infrastructure, Served
 from score_distill.sandbox.client import Sandbox, SandboxError, SandboxLost
 from score_distill.stages.frame import Frame
 
@@ -150,23 +150,9 @@ async def each(
             outcomes.append(outcome.model_dump(mode="json"))
             on_done(outcome)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(concurrency):
-                group.create_task(worker())
-    except* Exception as failed:
-        raise ended(failed) from failed
-
-
-def ended(error: BaseException) -> Exception:
-    """The first fault of a group, as an end that the runner understands."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, EndpointRefused):
-        return BadInput(str(error))
-    if isinstance(error, EndpointUnavailable | SandboxError):
-        return Infrastructure(str(error))
-    return error if isinstance(error, Exception) else RuntimeError(str(error))
+    async with asyncio.TaskGroup() as group:
+        for _ in range(concurrency):
+            group.create_task(worker())
 
 
 def without(rows: Iterator[dict[str, Any]], finished: frozenset[str]) -> Iterator[dict[str, Any]]:

@@ -41,7 +41,7 @@ async def _run(frame: Frame) -> Summary:
             )
     frame.progress(total, total, "tasks", now=True)
     counts: Counter[str] = Counter(accepted=0, rejected=0)
-    outcome = {True: "accepted", False: "rejected", None: "rejected"}
+    outcome = {True: "accepted", False: "rejected", None: "unjudged"}
     for row in first_of_each(frame.writer.read_journal("outcomes"), lambda row: row["task"]["id"]):
         counts[outcome[row["verdict"]["correct"]]] += 1
     for name, wanted in (("demonstrations.jsonl", True), ("rejected.jsonl", False)):

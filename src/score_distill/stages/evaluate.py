@@ -45,10 +45,10 @@ class Evaluation:
         self.progress(now=True)
         async with floor(self.frame, self.finished) as here:
             with self.frame.writer.journal("outcomes") as outcomes:
-                works = [self.students(here, outcomes)]
-                if "teacher" in self.models:
-                    works.append(self.everything(here, "teacher", outcomes))
-                await asyncio.gather(*works)
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self.students(here, outcomes))
+                    if "teacher" in self.models:
+                        group.create_task(self.everything(here, "teacher", outcomes))
         self.progress(now=True)
         counts: Counter[str] = Counter()
         for row in first_of_each(self.frame.writer.read_journal("outcomes"), _name):
@@ -114,13 +114,13 @@ class Evaluation:
 
     def actor(self, here: Floor, model: str, one: EvalSet, task: Task) -> tuple[Actor, Caller]:
         sampling = self.frame.config.spec.method.evaluation.sampling
-        purpose = f"evaluate {model}"
+        purpose, name = f"evaluate {model}", f"{one.name}/{model}/{task.id}"
         if model == "teacher":
             revision = here.teacher.served.model if here.teacher else ""
-            return here.teacher_actor(task, sampling), here.caller("teacher", task.id, purpose, revision)
+            return here.teacher_actor(task, sampling), here.caller("teacher", name, purpose, revision)
         step = STEP_OF[model]
         revision = "base" if step == "base" else self.frame.input(step).manifest.digest
-        return here.student_actor(task, sampling), here.caller("student", task.id, purpose, revision)
+        return here.student_actor(task, sampling), here.caller("student", name, purpose, revision)
 
     def on_done(self, row: Row) -> None:
         self.done += 1

@@ -63,8 +63,7 @@ async def _run(frame: Frame) -> Summary:
 
 
 async def _mentor(here: Floor, row: dict[str, Any], revision: str) -> Mentored:
-    split = row.pop("split")
-    task = Task.model_validate(row)
+    task = Task.model_validate({name: value for name, value in row.items() if name != "split"})
     spec = here.frame.config.spec
     method = spec.method
 
@@ -73,7 +72,7 @@ async def _mentor(here: Floor, row: dict[str, Any], revision: str) -> Mentored:
 
     return await mentor(
         task,
-        split,
+        row["split"],
         await here.world(task),
         here.student_actor(task, method.agent.sampling),
         here.caller("student", task.id, "act", revision),

@@ -24,7 +24,7 @@ from score_distill.agent.trajectory import Mentored, Task
 from score_distill.api import Sampling
 from score_distill.artifacts.store import Store
 from score_distill.contract import BadInput, ModelFailure, StageConfig, Summary
-from score_distill.stages.acting import Floor, ended, floor
+from score_distill.stages.acting import Floor, floor
 from score_distill.stages.frame import Frame
 from score_distill.stages.learner import Learner, follow
 from score_distill.stages.rollouts import Group, roll_out
@@ -57,6 +57,7 @@ class Reinforcement:
         self.best = frame.work / "best"
         self.looks: list[dict[str, int]] = []
         self.lost: Counter[str] = Counter()
+        self.usage: list[dict[str, Any]] = []
 
     async def run(self) -> Summary:
         served = self.frame.config.student
@@ -66,16 +67,15 @@ class Reinforcement:
         self.learner = await self.trainer(lambda: Learner(self.frame))
         if self.learner.extra:
             self.looks, self.lost = self.learner.extra["looks"], Counter(self.learner.extra["lost"])
+            self.usage = self.learner.extra["usage"]
         self.curve = Curve(self.frame, "updates")
-        try:
-            async with floor(self.frame, frozenset(), durable=False) as here:
-                await self.publish()
-                if not self.looks:
-                    await self.look(here, 0)
-                await self.updates(here, prefixed, full)
-                usage = here.ledger.account.rows()
-        except Exception as error:
-            raise ended(error) from error
+        async with floor(self.frame, frozenset(), durable=False) as here:
+            here.ledger.account.restore(self.usage)
+            await self.publish()
+            if not self.looks:
+                await self.look(here, 0)
+            await self.updates(here, prefixed, full)
+            usage = here.ledger.account.rows()
         await self.trainer(self.learner.stop)
         return self.finish(usage)
 
@@ -104,7 +104,7 @@ class Reinforcement:
                     if self.exhausted():
                         break
                 if self.learner.done % self.rl.checkpoint_every == 0:
-                    await self.checkpoint()
+                    await self.checkpoint(here)
         finally:
             for task in ahead.values():
                 task.cancel()
@@ -163,7 +163,7 @@ class Reinforcement:
             shutil.copytree(self.exported(update), fresh)
             shutil.rmtree(self.best, ignore_errors=True)
             fresh.rename(self.best)
-        await self.checkpoint()
+        await self.checkpoint(here)
 
     async def solves(self, here: Floor, task: Task) -> bool:
         async with Scope() as scope:
@@ -187,8 +187,8 @@ class Reinforcement:
         scores = [look["correct"] for look in self.looks]
         return len(scores) > self.rl.patience and max(scores[-self.rl.patience :]) <= max(scores[: -self.rl.patience])
 
-    async def checkpoint(self) -> None:
-        extra = {"looks": self.looks, "lost": dict(self.lost)}
+    async def checkpoint(self, here: Floor) -> None:
+        extra = {"looks": self.looks, "lost": dict(self.lost), "usage": here.ledger.account.rows()}
         await self.trainer(lambda: self.learner.save(extra))
 
     def finish(self, usage: list[dict[str, Any]]) -> Summary:

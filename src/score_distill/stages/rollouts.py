@@ -86,10 +86,11 @@ async def _one(here: Floor, item: Item, start: World, actor: StudentActor, seed:
         stand, _ = await act(begun, actor, caller, max_steps=spec.method.agent.max_steps, seed=seed, scope=scope)
     verdict = await judged(spec.tasks.train.metric, item.task, _answer(stand, item), here.judge(item.task, "verify"))
     new = stand.steps[len(item.prefix) :]
+    decided = verdict.correct is not False or not new
     outcome = Judged(
         answered=_answer(stand, item) is not None,
         correct=verdict.correct,
-        key=await key_step(item, new[0], here.judge(item.task, "step")) if new else "other",
+        key=await key_step(item, new[0], None if decided else here.judge(item.task, "step")) if new else "other",
     )
     value = reward(outcome, spec.method.rl.rewards, require_final_for_key=spec.method.rl.require_final_for_key)
     if value is None:

@@ -25,7 +25,11 @@ class Pool:
 
     def draw(self, seed: int, start: int, count: int) -> list[Item]:
         """Draws number ``start`` to ``start + count`` of the endless seeded sequence."""
-        return [self._item(self._order(seed, n // len(self))[n % len(self)]) for n in range(start, start + count)]
+        if not count:
+            return []
+        epochs = range(start // len(self), (start + count - 1) // len(self) + 1)
+        orders = {epoch: self._order(seed, epoch) for epoch in epochs}
+        return [self._item(orders[n // len(self)][n % len(self)]) for n in range(start, start + count)]
 
     def _order(self, seed: int, epoch: int) -> list[int]:
         order = list(range(len(self)))
