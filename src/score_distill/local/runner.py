@@ -221,9 +221,9 @@ class Run:
                 self.show()
                 await asyncio.wait({task}, timeout=LOOK_SECONDS)
             task.result()
-            shown.note = ""
         finally:
             task.cancel()
+            shown.note = ""
 
     def config(self, step: Step, current: Plan) -> StageConfig:
         """What the step is told; every start of its process is another attempt."""
