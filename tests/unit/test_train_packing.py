@@ -86,3 +86,9 @@ def test_learning_rate_warms_up_then_falls_as_a_cosine():
 
 def test_constant_learning_rate_without_warmup():
     assert {learning_rate(TrainConfig(learning_rate=3.0), step, 5) for step in range(5)} == {3.0}
+
+
+@pytest.mark.parametrize("name", ["pack_tokens", "tokens_per_step", "epochs", "keep_checkpoints"])
+def test_a_config_that_could_do_nothing_is_an_error(name: str):
+    with pytest.raises(ValueError, match=name):
+        TrainConfig(learning_rate=1.0, **{name: 0})

@@ -20,11 +20,12 @@ def unfinished(folder: Path, step: int) -> Path:
 
 
 def complete(folder: Path, step: int) -> None:
-    """The one atomic moment: before it the checkpoint is not there, after it it is."""
-    target = folder / name(step)
+    """The one atomic moment: before it the checkpoint is not there, after it it is (in place of an older one)."""
+    target, replaced = folder / name(step), folder / f"{unfinished(folder, step).name}-replaced"
     if target.exists():
-        shutil.rmtree(target)
+        target.rename(replaced)
     unfinished(folder, step).rename(target)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def steps(folder: Path) -> list[int]:

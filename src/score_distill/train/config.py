@@ -37,6 +37,11 @@ class TrainConfig:
     keep_checkpoints: int = 2
     activation_checkpointing: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("pack_tokens", "tokens_per_step", "epochs", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
     @property
     def packs_per_step(self) -> int:
         return max(1, self.tokens_per_step // self.pack_tokens)

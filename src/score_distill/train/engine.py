@@ -5,7 +5,7 @@ the ranks and adds up. It does not know where packs come from, when to stop, or 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,18 +97,19 @@ class Engine:
         known = model.limits(model_dir)
         self.longest = min(settings.pack_tokens, known.context)  # tokens of a sample
         self.vocabulary = known.vocabulary
+        self.optimizer = _optimizer(self.scorer, settings)
         self._deepspeed, *_ = deepspeed.initialize(
-            model=self.scorer, optimizer=_optimizer(self.scorer, settings), config=deepspeed_config(settings)
+            model=self.scorer, optimizer=self.optimizer, config=deepspeed_config(settings)
         )
         model.check_isolation(self._deepspeed, device, self.vocabulary)
 
     def step(self, packs: Sequence[Pack]) -> Outcome:
         """One optimizer step over the packs of all ranks.
 
-        Raises DivergedError before the weights are touched when the loss is not finite.
+        Raises DivergedError when the loss is not finite, before the weights are touched, or the gradient is not.
         """
         rate = config.learning_rate(self.config, self.step_done, self.steps)
-        for group in self._deepspeed.optimizer.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
         sums = torch.zeros(len(SUMS), dtype=torch.float64)
         maxima = torch.full((len(MAXIMA),), -torch.inf, dtype=torch.float64)
@@ -215,15 +216,16 @@ class Engine:
             raise DataError(f"a sample has {longest} tokens; the model and the pack take {self.longest}")
 
     def _update(self) -> float:
-        if not _clips_itself(self.config):
-            self._deepspeed.step()
-            norm = float(self._deepspeed.get_global_grad_norm())
-        else:
+        own_clipping = _clips_itself(self.config)
+        if own_clipping:
             limit = self.config.grad_clip or torch.inf
             norm = float(torch.nn.utils.clip_grad_norm_(self.scorer.parameters(), limit))
-        if norm != norm or norm == torch.inf:
+        else:
+            self._deepspeed.step()
+            norm = float(self._deepspeed.get_global_grad_norm())
+        if not 0 <= norm < torch.inf:
             raise DivergedError(f"step {self.step_done}: the gradient norm is {norm}")
-        if _clips_itself(self.config):
+        if own_clipping:
             self._deepspeed.step()
         return norm
 
@@ -298,13 +300,17 @@ def _partitioned_from_the_start(settings: TrainConfig) -> AbstractContextManager
 def _optimizer(module: torch.nn.Module, settings: TrainConfig) -> torch.optim.Optimizer:
     """AdamW of torch itself: DeepSpeed's own CPU one would have to be compiled."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    is_matrix: Callable[[Any], bool] = lambda parameter: len(getattr(parameter, "ds_shape", parameter.shape)) > 1  # noqa: E731
     groups = [
-        {"params": [p for p in trained if is_matrix(p)], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if not is_matrix(p)], "weight_decay": 0.0},
+        {"params": [p for p in trained if _is_matrix(p)], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if not _is_matrix(p)], "weight_decay": 0.0},
     ]
     filled = [group for group in groups if group["params"]]
     return torch.optim.AdamW(filled, lr=settings.learning_rate, betas=settings.betas, fused=True)
+
+
+def _is_matrix(parameter: torch.nn.Parameter) -> bool:
+    """ZeRO-3 leaves a flat piece of a parameter and its true shape beside it."""
+    return len(getattr(parameter, "ds_shape", parameter.shape)) > 1
 
 
 def _random_state(device: torch.device) -> dict[str, torch.Tensor]:

@@ -85,7 +85,7 @@ def _due(step: int, steps: int, config: TrainConfig) -> bool:
 
 def _identity(rows: Rows, config: TrainConfig) -> str:
     """Of everything that the order of the rows and the shape of a checkpoint depend on."""
-    essence = replace(config, checkpoint_every=0, keep_checkpoints=0)
+    essence = replace(config, checkpoint_every=0, keep_checkpoints=1)
     digest = hashlib.sha256(repr(sorted(asdict(essence).items())).encode())
     for part in (rows.ids, rows.mask, rows.offsets):
         digest.update(part.tobytes())

@@ -88,9 +88,10 @@ def test_minibatches_keep_the_old_policy_of_the_batch(make_model: MakeModel, me:
     assert update.clip_fraction > 0.0
 
 
-def test_the_reference_is_where_the_divergence_is_zero(make_model: MakeModel, me: Process):
+@pytest.mark.parametrize("stage", [0, 3])
+def test_the_reference_is_where_the_divergence_is_zero(make_model: MakeModel, me: Process, stage: int):
     folder = make_model()
-    engine = start(folder, replace(CONFIG, learning_rate=1e-2), 10, me)
+    engine = start(folder, replace(CONFIG, learning_rate=1e-2, zero_stage=stage), 10, me)
     policy = Policy(engine, PolicyConfig(kl_coefficient=0.1), reference_dir=folder)
     first, second = policy.update(rollouts()), policy.update(rollouts())
     assert first.kl_reference == pytest.approx(0.0, abs=1e-9)
