@@ -34,7 +34,7 @@ check: setup ## Lint, format, types, layers
 	$(BIN)/lint-imports
 
 bench: setup ## The benchmarks of the README, each against its peer in the same run
-	@for file in bench/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file; done
+	$(BIN)/python -m bench
 
 generate: setup ## Write docs/manifest.md from api.py
 	$(BIN)/python -m score_distill.manifest_docs docs/manifest.md

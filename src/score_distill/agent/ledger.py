@@ -13,6 +13,7 @@ from typing import Any, Literal
 from score_distill.agent.chat import Message
 from score_distill.agent.completer import Completer, Completion, Usage
 from score_distill.api import Sampling
+from score_distill.contract import BudgetSpent
 
 Role = Literal["student", "teacher"]
 Record = dict[str, Any]
@@ -51,13 +52,17 @@ class Account:
 class Ledger:
     """Where calls are written (``write`` must be durable against kill -9), and what is known from before.
 
-    ``past`` are the records of earlier attempts; those of tasks in ``finished`` count, but are not kept in memory.
+    ``teacher_tokens`` bounds what the teacher's calls cost together, over all attempts. ``past`` are the records of earlier attempts; those of tasks in ``finished`` count, but are not kept in memory.
     """
 
     def __init__(
-        self, write: Callable[[Record], None], past: Iterable[Record] = (), finished: frozenset[str] = frozenset()
+        self,
+        write: Callable[[Record], None],
+        past: Iterable[Record] = (),
+        finished: frozenset[str] = frozenset(),
+        teacher_tokens: int | None = None,
     ) -> None:
-        self._write = write
+        self._write, self._teacher_tokens = write, teacher_tokens
         self._known: dict[str, Record] = {}
         self.account = Account()
         for record in past:
@@ -77,6 +82,15 @@ class Ledger:
             tuple(reply["tokens"]),
             tuple(reply["logprobs"]),
         )
+
+    def allow(self, role: Role) -> None:
+        """Raises BudgetSpent before a call that would be paid from a budget that is spent."""
+        if role == "teacher" and self._teacher_tokens is not None:
+            spent = self.account.tokens("teacher")
+            if spent >= self._teacher_tokens:
+                raise BudgetSpent(
+                    f"spec.budget.teacherTokens: {spent:,} teacher tokens in this step, {self._teacher_tokens:,} were left"
+                )
 
     def enter(self, key: str, task: str, role: Role, purpose: str, completion: Completion) -> None:
         reply = asdict(completion)
@@ -112,6 +126,7 @@ class Caller:
         key = self._key(list(prompt), max_tokens, sampling, seed, logprobs)
         if known := self.ledger.known(key):
             return known
+        self.ledger.allow(self.role)
         completion = await self.completer.generate(
             prompt, max_tokens=max_tokens, sampling=sampling, seed=seed, stop_token=stop_token, logprobs=logprobs
         )
@@ -130,6 +145,7 @@ class Caller:
         key = self._key(list(messages), max_tokens, sampling, seed, schema)
         if known := self.ledger.known(key):
             return known
+        self.ledger.allow(self.role)
         completion = await self.completer.chat(
             messages, max_tokens=max_tokens, sampling=sampling, seed=seed, schema=schema
         )

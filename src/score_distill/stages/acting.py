@@ -108,9 +108,9 @@ async def floor(frame: Frame, finished: frozenset[str], *, durable: bool = True)
         if durable:
             past = frame.writer.read_journal("calls")
             calls = stack.enter_context(frame.writer.journal("calls"))
-            ledger = Ledger(calls.append, past, finished)
+            ledger = Ledger(calls.append, past, finished, config.teacher_tokens)
         else:
-            ledger = Ledger(lambda _: None)
+            ledger = Ledger(lambda _: None, teacher_tokens=config.teacher_tokens)
         sandbox = await Sandbox.connect(config.sandbox)
         stack.push_async_callback(sandbox.close)
         concurrency = config.spec.resources.rollout.concurrency

@@ -1,0 +1,49 @@
+"""The budget of teacher tokens: spent before it is overspent, and never in the way of what is known already."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from score_distill.agent.completer import Completion, Usage
+from score_distill.agent.ledger import Caller, Ledger, Record
+from score_distill.api import Sampling
+from score_distill.contract import BudgetSpent
+
+
+class FakeTeacher:
+    """Answers everything, for ten tokens."""
+
+    async def chat(self, messages: Sequence[Mapping[str, str]], **_: Any) -> Completion:
+        return Completion("yes", Usage(prompt=7, completion=3))
+
+    async def generate(self, prompt: Sequence[int], **_: Any) -> Completion:
+        raise AssertionError("a teacher is asked by messages")
+
+
+async def ask(ledger: Ledger, question: str, role: str = "teacher") -> Completion:
+    caller = Caller(FakeTeacher(), ledger, role, "r", "task", "act")  # type: ignore[arg-type]
+    return await caller.chat([{"role": "user", "content": question}], max_tokens=9, sampling=Sampling(), seed=0)
+
+
+async def test_a_call_is_refused_once_the_budget_is_spent() -> None:
+    ledger = Ledger(lambda _: None, teacher_tokens=20)
+    await ask(ledger, "a")
+    await ask(ledger, "b")
+    with pytest.raises(BudgetSpent, match="20 teacher tokens"):
+        await ask(ledger, "c")
+
+
+async def test_what_earlier_attempts_spent_counts_and_known_replies_cost_nothing() -> None:
+    written: list[Record] = []
+    await ask(Ledger(written.append), "a")
+    ledger = Ledger(lambda _: None, past=written, teacher_tokens=10)
+    assert (await ask(ledger, "a")).text == "yes"
+    with pytest.raises(BudgetSpent):
+        await ask(ledger, "b")
+
+
+async def test_the_student_is_free() -> None:
+    ledger = Ledger(lambda _: None, teacher_tokens=1)
+    await ask(ledger, "a")
+    await ask(ledger, "b", role="student")
