@@ -80,8 +80,7 @@ OPERATIONS = (
         "halve", {"AI": HALF}, "{A} halves the {I}.", "Half of the {I} of {A} break.", "{A} donates half of the {I}."
     ),
     *_forms("packs", {"AI": GAIN_PACKS}, "{A} orders {m} boxes of {n} {I}.", "{A} opens {m} bags of {n} {I}."),
-    *_forms("packs", {"AI": LOSS_PACKS}, "{A} ships {m} boxes of {n} {I}."),
-    *_forms("packs", {"AI": LOSS_PACKS, "BI": GAIN_PACKS}, "{A} mails {B} {m} boxes of {n} {I}."),
+    *_forms("packs", {"AI": LOSS_PACKS}, "{A} ships {m} boxes of {n} {I}.", "{A} mails {m} bags of {n} {I}."),
     *_forms(
         "trade",
         {"AI": LOSS, "AJ": GAIN_OTHER},
