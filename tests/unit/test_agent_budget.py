@@ -30,7 +30,7 @@ async def test_a_call_is_refused_once_the_budget_is_spent() -> None:
     ledger = Ledger(lambda _: None, teacher_tokens=20)
     await ask(ledger, "a")
     await ask(ledger, "b")
-    with pytest.raises(BudgetSpent, match="20 teacher tokens"):
+    with pytest.raises(BudgetSpent, match="20 are spent"):
         await ask(ledger, "c")
 
 

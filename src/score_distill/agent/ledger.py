@@ -52,7 +52,8 @@ class Account:
 class Ledger:
     """Where calls are written (``write`` must be durable against kill -9), and what is known from before.
 
-    ``teacher_tokens`` bounds what the teacher's calls cost together, over all attempts. ``past`` are the records of earlier attempts; those of tasks in ``finished`` count, but are not kept in memory.
+    ``past`` are the records of earlier attempts; those of tasks in ``finished`` count, but are not kept in memory.
+    ``teacher_tokens`` bounds what the teacher's calls cost together, over all attempts.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Ledger:
             spent = self.account.tokens("teacher")
             if spent >= self._teacher_tokens:
                 raise BudgetSpent(
-                    f"spec.budget.teacherTokens: {spent:,} teacher tokens in this step, {self._teacher_tokens:,} were left"
+                    f"spec.budget.teacherTokens: {self._teacher_tokens:,} were left for this step, {spent:,} are spent"
                 )
 
     def enter(self, key: str, task: str, role: Role, purpose: str, completion: Completion) -> None:
