@@ -99,7 +99,6 @@ def _drop_capability_bounds() -> None:
 
 def _bound_resources(limits: Limits, mapped: int) -> None:
     bounds = {
-        resource.RLIMIT_CPU: limits.cpu_seconds,
         resource.RLIMIT_AS: mapped + limits.memory_bytes,
         resource.RLIMIT_FSIZE: max(limits.file_bytes, limits.output_bytes),
         resource.RLIMIT_NOFILE: _DESCRIPTORS,
@@ -110,6 +109,7 @@ def _bound_resources(limits: Limits, mapped: int) -> None:
     }
     for kind, bound in bounds.items():
         resource.setrlimit(kind, (bound, bound))
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
 
 
 def _mapped_bytes() -> int:

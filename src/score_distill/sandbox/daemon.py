@@ -14,7 +14,7 @@ from pathlib import Path
 
 from score_distill.sandbox import outcome, pressure
 from score_distill.sandbox.connection import Connection
-from score_distill.sandbox.limits import Limits
+from score_distill.sandbox.limits import LIBRARIES, Limits
 from score_distill.sandbox.process import children, freeze
 from score_distill.sandbox.scratch import Scratch
 from score_distill.sandbox.steps import FORK_SECONDS, Frozen, Steps
@@ -30,10 +30,13 @@ async def serve(
     limits: Limits,
     *,
     scratch: Path,
-    libraries: Collection[str] = (),
+    libraries: Collection[str] = LIBRARIES,
     allow_missing: Collection[str] = (),
 ) -> None:
-    """Serve until cancelled; the socket appears when the zygote is warm. ``scratch`` is an empty folder of its own."""
+    """Serve until cancelled; the socket appears when the zygote is warm.
+
+    ``scratch`` is an empty folder of its own. `Unsafe` when the machine lacks a layer not named in ``allow_missing``.
+    """
     os.umask(0o022)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -7,6 +7,7 @@ its comment says otherwise. What happens at a bound is decided in `outcome`; how
 from dataclasses import dataclass, fields
 
 MIB = 1 << 20
+LIBRARIES = ("numpy", "sympy")  # what code can import besides the standard library, where installed
 
 
 @dataclass(frozen=True)

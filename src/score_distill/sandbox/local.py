@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import asdict
 from pathlib import Path
 
-from score_distill.sandbox.client import Sandbox, SandboxLost
-from score_distill.sandbox.limits import Limits
+from score_distill.sandbox.client import Sandbox, SandboxError
+from score_distill.sandbox.limits import LIBRARIES, Limits
 
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.01
@@ -21,23 +21,26 @@ _END_SECONDS = 10.0
 
 
 @contextlib.asynccontextmanager
-async def start(limits: Limits | None = None, libraries: tuple[str, ...] = ()) -> AsyncIterator[Sandbox]:
-    """A sandbox with its own daemon. ``libraries`` are imported beforehand and are all that code can import."""
+async def start(
+    limits: Limits | None = None, libraries: Collection[str] = LIBRARIES, allow_missing: Collection[str] = ()
+) -> AsyncIterator[Sandbox]:
+    """A sandbox with its own daemon. ``libraries`` are imported beforehand, and are all besides the standard ones."""
     with tempfile.TemporaryDirectory(prefix="sandbox-") as folder:
-        path = Path(folder) / "sandbox.sock"
-        scratch = Path(folder) / "scratch"
+        path, scratch = Path(folder) / "sandbox.sock", Path(folder) / "scratch"
         scratch.mkdir()
-        arguments = json.dumps(
-            {
-                "limits": asdict(limits or Limits()),
-                "libraries": libraries,
-                "socket": str(path),
-                "scratch": str(scratch),
-            }
-        )
+        os.chmod(folder, 0o711)
+        arguments = {
+            "limits": asdict(limits or Limits()),
+            "socket": str(path),
+            "scratch": str(scratch),
+            "libraries": list(libraries),
+            "allow_missing": list(allow_missing),
+        }
         read, write = os.pipe()
         daemon = subprocess.Popen(
-            [sys.executable, "-m", "score_distill.sandbox.supervisor", arguments], stdin=read, pass_fds=[]
+            [sys.executable, "-m", "score_distill.sandbox.supervisor", json.dumps(arguments)],
+            stdin=read,
+            process_group=0,
         )
         os.close(read)
         try:
@@ -56,7 +59,9 @@ async def _ready(path: Path, daemon: subprocess.Popen[bytes]) -> None:
     async with asyncio.timeout(_START_SECONDS):
         while not path.exists():
             if daemon.poll() is not None:
-                raise SandboxLost(f"the sandbox daemon did not start: it ended with status {daemon.returncode}")
+                raise SandboxError(
+                    f"the sandbox daemon did not start and said why; its exit status is {daemon.returncode}"
+                )
             await asyncio.sleep(_POLL_SECONDS)
 
 

@@ -93,11 +93,9 @@ def limit_of(name: str, limits: Limits) -> Failure | None:
     return None
 
 
-def died(status: int | None, limits: Limits) -> Failure:
-    """The failure that a process's end means, when nobody here ended it; None is a process that only fell silent."""
-    if status is None:
-        return DISHONEST
-    if status == -signal.SIGXCPU:
+def died(status: int, cpu: float, limits: Limits) -> Failure:
+    """What a process's end means, when nobody here ended it: its exit status or minus the signal, its CPU seconds."""
+    if status == -signal.SIGXCPU or cpu >= limits.cpu_seconds:
         return out_of_cpu(limits)
     if status == -signal.SIGKILL:
         return MACHINE_FULL

@@ -16,10 +16,14 @@ import os
 import random
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+Buffer = Any  # bytes, or an array that gives its bytes without a copy
+Parts = tuple[Iterable[Buffer], list[Any]]  # what counts by itself, and values inside that are visited next
+
 _NO_REFERENCES = 2  # the marshal format in which equal values give equal bytes
+_CHUNK, _LONG = 1024, 1 << 16  # values taken at once, so that a digest needs little memory; a text that goes alone
 _SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 _CLASS_NOISE = frozenset({"__dict__", "__weakref__", "__module__", "__doc__"})
 
@@ -30,7 +34,7 @@ def digest(namespace: Mapping[str, Any], folder: str = ".") -> str:
         _PARTS.update({numpy.ndarray: _array, numpy.generic: _array})
     found = hashlib.blake2b(digest_size=8)
     for part in _walk(_roots(namespace)):
-        found.update(len(part).to_bytes(8, "big"))
+        found.update(memoryview(part).nbytes.to_bytes(8, "big"))
         found.update(part)
     for path, content in _files(folder):
         found.update(path.encode("utf-8", "surrogateescape") + b"\0" + content)
@@ -43,7 +47,7 @@ def _roots(namespace: Mapping[str, Any]) -> list[Any]:
     return [variables, random.getstate(), numpy and numpy.get_state()]
 
 
-def _walk(roots: list[Any]) -> Iterator[bytes]:
+def _walk(roots: list[Any]) -> Iterator[Buffer]:
     """The bytes of every value reached; one met before counts by when it was met, so that cycles end."""
     met: dict[int, int] = {}
     held = []  # keeps ids from being used again
@@ -52,7 +56,7 @@ def _walk(roots: list[Any]) -> Iterator[bytes]:
         value = pending.pop()
         kind = type(value)
         if kind in _SCALARS:
-            yield marshal.dumps(value, _NO_REFERENCES)
+            yield _scalars(value)
         elif id(value) in met:
             yield b"again %d" % met[id(value)]
         else:
@@ -60,13 +64,20 @@ def _walk(roots: list[Any]) -> Iterator[bytes]:
             held.append(value)
             content, children = _describe(kind, value)
             yield f"{kind.__qualname__} {len(children)}".encode()
-            yield content
+            yield from content
             pending.extend(reversed(children))
 
 
-def _describe(kind: type, value: Any) -> tuple[bytes, list[Any]]:
+def _scalars(value: Any) -> bytes:
+    try:
+        return marshal.dumps(value, _NO_REFERENCES)
+    except ValueError:  # what marshal says when memory is short
+        raise MemoryError from None
+
+
+def _describe(kind: type, value: Any) -> Parts:
     base = next((base for base in kind.__mro__ if base in _PARTS), None)
-    content, children = _PARTS[base](value) if base else (b"", [])
+    content, children = _PARTS[base](value) if base else ((), [])
     attributes = _attributes(value) if base not in _WHOLE else {}
     return content, [*children, attributes] if attributes else children
 
@@ -79,38 +90,41 @@ def _attributes(value: Any) -> dict[str, Any]:
     return attributes if type(attributes) is dict else {}
 
 
-def _exact(value: Any) -> tuple[bytes, list[Any]]:
+def _exact(value: Any) -> Parts:
     """A number or text of a subclass, as its base class has it."""
     base = next(base for base in type(value).__mro__ if base in _SCALARS)
-    return b"", list(base.__getnewargs__(value))  # type: ignore[attr-defined]
+    return (), list(base.__getnewargs__(value))  # type: ignore[attr-defined]
 
 
-def _sequence(base: type) -> Callable[[Any], tuple[bytes, list[Any]]]:
-    def parts(value: Any) -> tuple[bytes, list[Any]]:
-        items = list(base.__iter__(value))  # type: ignore[attr-defined]
-        if _SCALARS.issuperset(map(type, items)):
-            return marshal.dumps(items, _NO_REFERENCES), []
-        return b"", items
+def _sequence(base: type) -> Callable[[Any], Parts]:
+    def parts(value: Any) -> Parts:
+        return _items(list(base.__iter__(value)))  # type: ignore[attr-defined]
 
     return parts
 
 
-def _mapping(value: Any) -> tuple[bytes, list[Any]]:
-    pairs = [part for pair in dict.items(value) for part in pair]
-    if _SCALARS.issuperset(map(type, pairs)):
-        return marshal.dumps(pairs, _NO_REFERENCES), []
-    return b"", pairs
+def _items(items: list[Any]) -> Parts:
+    """Plain numbers and short texts are taken in bulk, anything else one by one."""
+    if not _SCALARS.issuperset(map(type, items)):
+        return (), items
+    if any(type(item) in (str, bytes) and len(item) > _LONG for item in items):
+        return (b"long",), items
+    return map(_scalars, (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))), []
 
 
-def _spelled(value: Any) -> tuple[bytes, list[Any]]:
+def _mapping(value: Any) -> Parts:
+    return _items([part for pair in dict.items(value) for part in pair])
+
+
+def _spelled(value: Any) -> Parts:
     base = next(base for base in type(value).__mro__ if base in _PARTS)
     spell: Any = base.__repr__
-    return spell(value).encode(), []
+    return (spell(value).encode(),), []
 
 
-def _function(value: types.FunctionType) -> tuple[bytes, list[Any]]:
+def _function(value: types.FunctionType) -> Parts:
     cells = [_cell(cell) for cell in value.__closure__ or ()]
-    return value.__qualname__.encode(), [value.__code__, value.__defaults__, value.__kwdefaults__, cells]
+    return (value.__qualname__.encode(),), [value.__code__, value.__defaults__, value.__kwdefaults__, cells]
 
 
 def _cell(cell: types.CellType) -> Any:
@@ -120,48 +134,51 @@ def _cell(cell: types.CellType) -> Any:
         return None
 
 
-def _code(value: types.CodeType) -> tuple[bytes, list[Any]]:
-    return value.co_code, [value.co_consts, value.co_names, value.co_varnames]
+def _code(value: types.CodeType) -> Parts:
+    return (value.co_code,), [value.co_consts, value.co_names, value.co_varnames]
 
 
-def _class(value: type) -> tuple[bytes, list[Any]]:
+def _class(value: type) -> Parts:
     name = f"{value.__module__}.{value.__qualname__}".encode()
     if value.__module__ != "__main__":
-        return name, []
+        return (name,), []
     members = [part for pair in vars(value).items() if pair[0] not in _CLASS_NOISE for part in pair]
-    return name, [value.__bases__, *members]
+    return (name,), [value.__bases__, *members]
 
 
-def _generator(value: "types.GeneratorType[Any, Any, Any]") -> tuple[bytes, list[Any]]:
+def _generator(value: "types.GeneratorType[Any, Any, Any]") -> Parts:
     frame = value.gi_frame
-    return value.__qualname__.encode(), [frame.f_lasti, dict(frame.f_locals)] if frame else []
+    return (value.__qualname__.encode(),), [frame.f_lasti, dict(frame.f_locals)] if frame else []
 
 
-def _array(value: Any) -> tuple[bytes, list[Any]]:
+def _array(value: Any) -> Parts:
     form = f"{value.dtype} {value.shape}".encode()
-    return (form, value.ravel().tolist()) if value.dtype.hasobject else (form + value.tobytes(), [])
+    if value.dtype.hasobject:
+        return (form,), value.ravel().tolist()
+    contiguous = sys.modules["numpy"].ascontiguousarray(value)
+    return (form, contiguous.reshape(-1).view("uint8").data), []
 
 
-_PARTS: dict[type, Callable[[Any], tuple[bytes, list[Any]]]] = (
+_PARTS: dict[type, Callable[[Any], Parts]] = (
     dict.fromkeys(_SCALARS - {type(None), bool}, _exact)
     | {base: _sequence(base) for base in (list, tuple, set, frozenset, collections.deque)}
     | dict.fromkeys((range, decimal.Decimal, fractions.Fraction, slice), _spelled)
     | dict.fromkeys((datetime.date, datetime.datetime, datetime.time, datetime.timedelta), _spelled)
     | {
         dict: _mapping,
-        collections.defaultdict: lambda value: (b"", [value.default_factory, dict(value)]),
-        bytearray: lambda value: (bytes(value), []),
-        array.array: lambda value: (value.typecode.encode() + value.tobytes(), []),
-        types.ModuleType: lambda value: (value.__name__.encode(), []),
+        collections.defaultdict: lambda value: ((), [value.default_factory, dict(value)]),
+        bytearray: lambda value: ((value,), []),
+        array.array: lambda value: ((value.typecode.encode(), value), []),
+        types.ModuleType: lambda value: ((value.__name__.encode(),), []),
         types.FunctionType: _function,
         types.CodeType: _code,
-        types.BuiltinFunctionType: lambda value: (value.__qualname__.encode(), []),
-        types.MethodType: lambda value: (b"", [value.__func__, value.__self__]),
+        types.BuiltinFunctionType: lambda value: ((value.__qualname__.encode(),), []),
+        types.MethodType: lambda value: ((), [value.__func__, value.__self__]),
         types.GeneratorType: _generator,
-        types.MappingProxyType: lambda value: (b"", [dict(value)]),
-        staticmethod: lambda value: (b"", [value.__func__]),
-        classmethod: lambda value: (b"", [value.__func__]),
-        property: lambda value: (b"", [value.fget, value.fset, value.fdel]),
+        types.MappingProxyType: lambda value: ((), [dict(value)]),
+        staticmethod: lambda value: ((), [value.__func__]),
+        classmethod: lambda value: ((), [value.__func__]),
+        property: lambda value: ((), [value.fget, value.fset, value.fdel]),
         type: _class,
     }
 )

@@ -1,7 +1,8 @@
 """The process above the daemon: it outlives it just long enough to end whatever the daemon left behind.
 
 Session processes are children of the daemon; when the daemon dies they pass to this process, a child subreaper, which
-kills them. It stops the daemon when its standard input ends, that is when whoever started it is gone.
+kills them. It stops the daemon when its standard input ends, that is when whoever started it is gone. Its one argument
+is a JSON object with ``limits`` and the arguments of `daemon.serve`.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import select
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -39,13 +40,18 @@ def main() -> None:
     sys.exit(abs(os.waitstatus_to_exitcode(status)))
 
 
-def _serve(arguments: dict[str, Any]) -> None:
+def _serve(arguments: dict[str, Any]) -> NoReturn:
     from score_distill.sandbox.daemon import serve
     from score_distill.sandbox.limits import Limits
+    from score_distill.sandbox.zygotes import Unsafe
 
     limits = Limits(**arguments.pop("limits"))
     scratch = Path(arguments.pop("scratch"))
-    asyncio.run(serve(arguments.pop("socket"), limits, scratch=scratch, **arguments))
+    try:
+        asyncio.run(serve(arguments.pop("socket"), limits, scratch=scratch, **arguments))
+    except Unsafe as unsafe:
+        sys.exit(f"sandbox: {unsafe}")
+    sys.exit("sandbox: the daemon stopped serving")
 
 
 def _end_orphans() -> None:

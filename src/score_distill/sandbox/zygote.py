@@ -5,6 +5,7 @@ one message with what to import and how to confine itself, warms up, gives up ev
 and from then on only forks.
 """
 
+import contextlib
 import gc
 import importlib
 import os
@@ -16,11 +17,11 @@ from pathlib import Path
 from score_distill.sandbox import confine, session
 from score_distill.sandbox.limits import Limits
 
-_STANDARD = (
-    "abc array ast base64 bisect calendar cmath collections.abc contextlib copy csv dataclasses datetime decimal enum "
-    "fractions functools hashlib heapq inspect io itertools json math numbers operator pprint queue random re secrets "
-    "statistics string struct tempfile textwrap time traceback typing unicodedata uuid zoneinfo"
-)
+_STANDARD = """
+    abc array ast base64 bisect bz2 calendar cmath collections.abc contextlib copy csv dataclasses datetime decimal enum
+    fractions functools hashlib heapq inspect io itertools json lzma math numbers operator pprint queue random re
+    secrets statistics string struct tempfile textwrap time traceback typing unicodedata uuid zlib zoneinfo
+"""
 _STDLIB = sysconfig.get_path("stdlib")
 _EXTENSIONS = sysconfig.get_config_var("DESTSHARED")
 _FOREIGN = ("site-packages", "dist-packages")
@@ -32,7 +33,8 @@ def main() -> None:
     limits = Limits(**start["limits"])
     plan = confine.Plan(bytes.fromhex(start["allow"]), bytes.fromhex(start["ask"]), start["scratch"], limits)
     for name in (*_STANDARD.split(), *start["libraries"]):
-        importlib.import_module(name)
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(name)
     packages = _packages(start["libraries"])
     _settle()
     os.closerange(session.CONTROL + 1, os.sysconf("SC_OPEN_MAX"))
@@ -40,6 +42,9 @@ def main() -> None:
     os.nice(_CPU_PRIORITY)
     state = session.Session(os.getppid(), limits.message_bytes)
     confined = confine.confine(plan, [_STDLIB, _EXTENSIONS, *packages], [*_standard(), *packages])
+    for path in (_STDLIB, plan.scratch):
+        if not os.access(path, os.X_OK):
+            sys.exit(f"sandbox: uid {os.getuid()} cannot reach {path}; open the folders above it to others")
     _hand_over(confined.listener)
     confine.close_filter(plan)
     session.send({"layers": [*confined.layers, "seccomp"]})

@@ -24,8 +24,8 @@ _ENVIRONMENT = {
 }
 
 
-class Unsafe(RuntimeError):
-    """This machine lacks a layer that sessions must be behind."""
+class Unsafe(Exception):
+    """This machine lacks a layer that sessions must be behind, or the zygote could not put it on."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ async def start_zygote(
     limits: Limits, libraries: Collection[str], scratch: Path, allow_missing: Collection[str]
 ) -> Zygote:
     """A warm, confined zygote; `Unsafe` when a required layer is missing that is not in ``allow_missing``."""
+    if unknown := set(allow_missing) - set(confine.REQUIRED):
+        raise Unsafe(f"no layer is called {', '.join(sorted(unknown))}; those that are required: {confine.REQUIRED}")
+    request = _request(limits, libraries, scratch)
     channel = Channel(_MESSAGE_BYTES, descriptors=1)
     child = subprocess.Popen(
         [sys.executable, "-s", "-P", "-B", "-c", _BOOT.format(channel.theirs.fileno(), CONTROL, sys.path)],
@@ -52,12 +55,12 @@ async def start_zygote(
     channel.pid = child.pid
     try:
         async with asyncio.timeout(_START_SECONDS):
-            await channel.send(_request(limits, libraries, scratch))
+            await channel.send(request)
             await channel.receive()
             layers = tuple((await channel.receive())["layers"])
     except (Gone, TimeoutError):
         child.kill()
-        raise RuntimeError(f"the zygote did not start; it ended with status {child.wait()}") from None
+        raise Unsafe(f"the zygote did not start; it said why, and ended with status {child.wait()}") from None
     if missing := [layer for layer in confine.REQUIRED if layer not in (*layers, *allow_missing)]:
         child.kill()
         child.wait()
@@ -67,5 +70,8 @@ async def start_zygote(
 
 
 def _request(limits: Limits, libraries: Collection[str], scratch: Path) -> dict[str, object]:
-    filters = {"allow": seccomp.allow_list().hex(), "ask": seccomp.ask_list().hex()}
+    try:
+        filters = {"allow": seccomp.allow_list().hex(), "ask": seccomp.ask_list().hex()}
+    except OSError as error:
+        raise Unsafe(f"the kernel or libseccomp has no seccomp with user notification: {error.strerror}") from None
     return {"limits": asdict(limits), "libraries": list(libraries), "scratch": str(scratch), **filters}
