@@ -7,10 +7,10 @@ LIMITS = Limits(cpu_seconds=1, wall_seconds=100)
 
 
 async def test_sessions_open_from_a_zygote_whose_own_work_took_longer_than_a_step_may() -> None:
-    async with start(LIMITS, libraries=("torch",)) as sandbox:
+    async with start(LIMITS, libraries=("sympy",)) as sandbox:
         for seed in range(3):
             branch = await sandbox.open(seed=seed)
-            assert (await branch.run("import torch; print(torch.ones(2).sum().item())")).output == "2.0"
+            assert (await branch.run("import sympy; print(sympy.sqrt(4))")).output == "2"
 
 
 async def test_a_step_that_uses_up_its_cpu_time_is_told_so_and_undone() -> None:
