@@ -109,7 +109,6 @@ def _bound_resources(limits: Limits, mapped: int) -> None:
     }
     for kind, bound in bounds.items():
         resource.setrlimit(kind, (bound, bound))
-    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
 
 
 def _mapped_bytes() -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from score_distill.sandbox import outcome, pressure
 from score_distill.sandbox.connection import Connection
 from score_distill.sandbox.limits import LIBRARIES, Limits
-from score_distill.sandbox.process import children, freeze
+from score_distill.sandbox.process import children, cpu_seconds, freeze
 from score_distill.sandbox.scratch import Scratch
 from score_distill.sandbox.steps import FORK_SECONDS, Frozen, Steps
 from score_distill.sandbox.turns import Turns
@@ -23,6 +23,7 @@ from score_distill.sandbox.zygotes import start_zygote
 
 _PR_SET_DUMPABLE = 4
 _PRESSURE_SECONDS = 0.1
+_CPU_SECONDS = 0.1
 
 
 async def serve(
@@ -56,6 +57,7 @@ async def serve(
             _end_strays(steps),
             _drop_idle(connections, limits.idle_seconds),
             _watch_memory(steps),
+            _watch_cpu(steps),
         )
 
 
@@ -84,3 +86,13 @@ async def _watch_memory(steps: Steps) -> None:
             if pid is not None:
                 with contextlib.suppress(ProcessLookupError):
                     steps.stop(pid, outcome.MACHINE_FULL)
+
+
+async def _watch_cpu(steps: Steps) -> None:
+    """Not the kernel's RLIMIT_CPU: that would count all forks that the zygote ever makes against one step's bound."""
+    while True:
+        await asyncio.sleep(_CPU_SECONDS)
+        for pid in list(steps.running):
+            with contextlib.suppress(OSError):
+                if cpu_seconds(pid) > steps.limits.cpu_seconds:
+                    steps.stop(pid, outcome.out_of_cpu(steps.limits))
