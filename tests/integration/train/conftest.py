@@ -87,7 +87,7 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Pat
     paths = write_model(folder / "model"), write_rows(folder / "rows.jsonl"), folder
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     script = Path(__file__).with_name("ranks.py")
-    subprocess.run([*launcher, str(script), *map(str, paths)], check=True, timeout=240)
+    subprocess.run([*launcher, str(script), *map(str, paths)], check=True, timeout=500)
     return paths
 
 
