@@ -19,3 +19,13 @@ async def test_a_step_that_uses_up_its_cpu_time_is_told_so_and_undone() -> None:
         result = await branch.run("x = 2\nwhile True: pass")
         assert result.output == "TimeoutError: the step used more than 1 s of CPU time"
         assert (await result.branch.run("print(x)")).output == "1"
+
+
+async def test_forks_do_not_use_up_the_cpu_time_of_the_state_they_come_from() -> None:
+    async with start(LIMITS) as sandbox:
+        used = "import time\nblocks = [bytes(1 << 20) for _ in range(100)]\nwhile time.process_time() < 0.9: pass"
+        before = (await (await sandbox.open()).run(used)).branch
+        for _ in range(100):
+            result = await before.run("print(len(blocks))")
+            assert result.output == "100"
+            await result.branch.close()

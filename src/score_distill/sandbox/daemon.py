@@ -22,8 +22,7 @@ from score_distill.sandbox.turns import Turns
 from score_distill.sandbox.zygotes import start_zygote
 
 _PR_SET_DUMPABLE = 4
-_PRESSURE_SECONDS = 0.1
-_CPU_SECONDS = 0.1
+_WATCH_SECONDS = 0.1
 
 
 async def serve(
@@ -80,7 +79,7 @@ async def _drop_idle(connections: Collection[Connection], idle_seconds: float) -
 
 async def _watch_memory(steps: Steps) -> None:
     while True:
-        await asyncio.sleep(_PRESSURE_SECONDS)
+        await asyncio.sleep(_WATCH_SECONDS)
         if steps.running and pressure.is_short():
             pid = pressure.largest(steps.running)
             if pid is not None:
@@ -89,9 +88,9 @@ async def _watch_memory(steps: Steps) -> None:
 
 
 async def _watch_cpu(steps: Steps) -> None:
-    """Not the kernel's RLIMIT_CPU: that would count all forks that the zygote ever makes against one step's bound."""
+    """End steps that used their CPU time. RLIMIT_CPU would also count the forks that a state makes after its step."""
     while True:
-        await asyncio.sleep(_CPU_SECONDS)
+        await asyncio.sleep(_WATCH_SECONDS)
         for pid in list(steps.running):
             with contextlib.suppress(OSError):
                 if cpu_seconds(pid) > steps.limits.cpu_seconds:

@@ -93,10 +93,10 @@ def limit_of(name: str, limits: Limits) -> Failure | None:
     return None
 
 
-def died(status: int, cpu: float, limits: Limits) -> Failure:
-    """What a process's end means, when nobody here ended it: its exit status or minus the signal, its CPU seconds."""
-    if status == -signal.SIGXCPU or cpu >= limits.cpu_seconds:
-        return out_of_cpu(limits)
+def died(status: int | None) -> Failure:
+    """What a process's end means when nobody here ended it: exit status, or minus the signal; None: it fell silent."""
+    if status is None:
+        return DISHONEST
     if status == -signal.SIGKILL:
         return MACHINE_FULL
     how = signal.Signals(-status).name if status < 0 else f"exit status {status}"

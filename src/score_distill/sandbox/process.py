@@ -9,7 +9,6 @@ import fcntl
 import os
 import signal
 import time
-from dataclasses import dataclass
 
 from score_distill.sandbox.descriptors import identity
 
@@ -67,14 +66,6 @@ class Output:
         os.close(self.descriptor)
 
 
-@dataclass(frozen=True)
-class End:
-    """How a process ended: its exit status, or minus the signal; and the CPU seconds it had used."""
-
-    status: int
-    cpu: float
-
-
 class Reaper:
     """Ends processes and collects them, so that none outlives its use."""
 
@@ -89,12 +80,12 @@ class Reaper:
                 asyncio.get_running_loop().call_later(_REAP_SECONDS, self._sweep)
             self._dying.add(pid)
 
-    async def end_of(self, pid: int) -> End | None:
-        """How a process that closed its channel ended; None if it only fell silent, and was ended."""
+    async def status(self, pid: int) -> int | None:
+        """How a process that closed its channel ended: exit status, or minus the signal; None if it had to be ended."""
         for _ in range(_REAP_TRIES):
-            done, status, used = os.wait4(pid, os.WNOHANG)
+            done, status = os.waitpid(pid, os.WNOHANG)
             if done:
-                return End(os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime)
+                return os.waitstatus_to_exitcode(status)
             await asyncio.sleep(_REAP_SECONDS)
         self.kill(pid)
         return None

@@ -258,10 +258,8 @@ class Steps:
     async def _death(self, child: _Child) -> Failure:
         """Why a process that fell silent did so."""
         self.pids.discard(child.pid)
-        end = await self._reaper.end_of(child.pid)
-        if reason := self._reasons.pop(child.pid, None):
-            return reason
-        return outcome.died(end.status, end.cpu, self.limits) if end else outcome.DISHONEST
+        status = await self._reaper.status(child.pid)
+        return self._reasons.pop(child.pid, None) or outcome.died(status)
 
     def _forget(self, pid: int) -> None:
         self.running.discard(pid)
