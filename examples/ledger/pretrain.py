@@ -41,7 +41,7 @@ class Recipe:
     part: Part
     wandering: float
     updates: int
-    batch: int = 16
+    batch: int = 8
     muon_rate: float = 0.02
     adamw_rate: float = 3e-3
     warmup: int = 60
@@ -49,8 +49,8 @@ class Recipe:
 
 
 RECIPES = {
-    "teacher": Recipe(layers=4, width=128, mlp=352, part=WHOLE, wandering=0.3, updates=700),
-    "student": Recipe(layers=3, width=96, mlp=256, part=STUDENT_PART, wandering=0.0, updates=700),
+    "teacher": Recipe(layers=4, width=128, mlp=352, part=WHOLE, wandering=0.3, updates=1800),
+    "student": Recipe(layers=3, width=96, mlp=256, part=STUDENT_PART, wandering=0.0, updates=1600),
 }
 
 
