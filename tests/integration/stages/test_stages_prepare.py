@@ -1,0 +1,92 @@
+"""prepare: splits that share no task, what is dropped and why, limits, and faults that cost nothing."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from tests.integration.stages.conftest import RUN, MakePlace, Place, ledger
+
+from score_distill.contract import BadInput
+
+
+async def test_every_task_is_in_one_part_whatever_the_order_of_the_file(make_place: MakePlace) -> None:
+    place = await make_place(ledger(60))
+    summary = await place.run("prepare")
+    parts = {name: {row["id"] for row in place.rows("prepare", f"{name}.jsonl")} for name in ("cold_start", "dev")}
+    mentored = {row["id"]: row["split"] for row in place.rows("prepare", "mentor.jsonl")}
+    found = [*parts["cold_start"], *parts["dev"], *mentored]
+    assert sorted(found) == sorted(row["id"] for row in ledger(60))
+    assert {"sft", "rl"} == set(mentored.values())
+    counts = {**{name: len(ids) for name, ids in parts.items()}}
+    counts |= {split: list(mentored.values()).count(split) for split in ("sft", "rl")}
+    assert {name: summary.counts[name] for name in counts} == counts
+    assert summary.counts["read"] == summary.counts["kept"] == 60
+
+    reversed_place = place.again("reversed")
+    lines = (place.folder / "train.jsonl").read_text().splitlines()
+    (reversed_place.folder / "train.jsonl").write_text("\n".join(reversed(lines)))
+    await reversed_place.run("prepare")
+    assert {row["id"]: row["split"] for row in reversed_place.rows("prepare", "mentor.jsonl")} == mentored
+
+
+async def test_contaminated_and_double_tasks_are_dropped_with_their_reason(make_place: MakePlace) -> None:
+    train, held = ledger(60), ledger(3, "eval")
+    same = {**held[0], "id": "same"}
+    overlap = {**train[0], "id": "overlap", "documents": [*train[0]["documents"], *held[1]["documents"][:3]]}
+    double = {**train[5], "id": "double"}
+    place = await make_place([*train, same, overlap, double], held)
+    summary = await place.run("prepare")
+    dropped = {row["id"]: (row["why"], row["against"]) for row in place.rows("prepare", "dropped.jsonl")}
+    assert dropped == {
+        "same": ("same text as an evaluation task", "held"),
+        "overlap": ("shares 13 words in a row with an evaluation task", "held"),
+        "double": ("same text as another training task", train[5]["id"]),
+    }
+    assert (summary.counts["dropped"], summary.counts["kept"], summary.counts["eval_held"]) == (3, 60, 3)
+
+
+async def test_a_limit_takes_the_same_tasks_from_a_longer_file(make_place: MakePlace) -> None:
+    place = await make_place(ledger(60))
+    tasks = place.spec.tasks
+    limited = tasks.model_copy(update={"train": tasks.train.model_copy(update={"limit": 25})})
+    place = replace(place, spec=place.spec.model_copy(update={"tasks": limited}))
+    await place.run("prepare")
+    chosen = _all(place)
+    assert len(chosen) == 25
+
+    longer = place.again("longer")
+    with (longer.folder / "train.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in ledger(30, skip=60))
+    await longer.run("prepare")
+    assert len(_all(longer)) == 25
+    assert _all(longer) & {row["id"] for row in ledger(60)} <= chosen
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        ("{", "train.jsonl:61"),
+        (json.dumps({"id": "x", "question": "q", "answer": ""}), "train.jsonl:61: answer is empty"),
+        (json.dumps(ledger(1)[0]), "stands in line 1 already"),
+    ],
+)
+async def test_a_fault_in_the_last_line_leaves_nothing_and_costs_nothing(
+    make_place: MakePlace, last: str, said: str
+) -> None:
+    place = await make_place(ledger(60))
+    with (place.folder / "train.jsonl").open("a") as file:
+        file.write(last)
+    with pytest.raises(BadInput, match=said):
+        await place.run("prepare")
+    assert place.models.calls == 0
+    assert list(place.store.list(RUN)) == []
+
+
+async def test_an_empty_part_is_told_before_anything_is_spent(make_place: MakePlace) -> None:
+    place = await make_place(ledger(2))
+    with pytest.raises(BadInput, match=r"of 2 tasks 2 are left .* none fell into"):
+        await place.run("prepare")
+
+
+def _all(place: Place) -> set[str]:
+    return {row["id"] for name in ("cold_start", "dev", "mentor") for row in place.rows("prepare", f"{name}.jsonl")}
