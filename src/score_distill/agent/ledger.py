@@ -50,9 +50,10 @@ class Account:
 
 
 class Ledger:
-    """Where calls are written (``write`` must be durable against kill -9), and what is known from before.
+    """Where calls are written (``write`` must be durable against kill -9), and what tasks under way were answered.
 
     ``past`` are the records of earlier attempts; those of tasks in ``finished`` count, but are not kept in memory.
+    With ``remember`` a task that is begun anew is not asked for what it was answered in this attempt, until `settle`.
     ``teacher_tokens`` bounds what the teacher's calls cost together, over all attempts.
     """
 
@@ -62,17 +63,19 @@ class Ledger:
         past: Iterable[Record] = (),
         finished: frozenset[str] = frozenset(),
         teacher_tokens: int | None = None,
+        *,
+        remember: bool = True,
     ) -> None:
-        self._write, self._teacher_tokens = write, teacher_tokens
-        self._known: dict[str, Record] = {}
+        self._write, self._teacher_tokens, self._remember = write, teacher_tokens, remember
+        self._known: dict[str, dict[str, Record]] = {}
         self.account = Account()
         for record in past:
             self.account.add(record["role"], record["purpose"], Usage(**record["usage"]))
             if record["task"] not in finished:
-                self._known.setdefault(record["key"], record)
+                self._known.setdefault(record["task"], {}).setdefault(record["key"], record)
 
-    def known(self, key: str) -> Completion | None:
-        record = self._known.get(key)
+    def known(self, task: str, key: str) -> Completion | None:
+        record = self._known.get(task, {}).get(key)
         if record is None:
             return None
         reply = record["reply"]
@@ -96,8 +99,15 @@ class Ledger:
     def enter(self, key: str, task: str, role: Role, purpose: str, completion: Completion) -> None:
         reply = asdict(completion)
         usage = reply.pop("usage")
-        self._write({"key": key, "task": task, "role": role, "purpose": purpose, "usage": usage, "reply": reply})
+        record = {"key": key, "task": task, "role": role, "purpose": purpose, "usage": usage, "reply": reply}
+        self._write(record)
         self.account.add(role, purpose, completion.usage)
+        if self._remember:
+            self._known.setdefault(task, {})[key] = record
+
+    def settle(self, task: str) -> None:
+        """The task has its outcome: its calls are forgotten here."""
+        self._known.pop(task, None)
 
 
 @dataclass(frozen=True)
@@ -125,7 +135,7 @@ class Caller:
         logprobs: bool = False,
     ) -> Completion:
         key = self._key(list(prompt), max_tokens, sampling, seed, logprobs)
-        if known := self.ledger.known(key):
+        if known := self.ledger.known(self.task, key):
             return known
         self.ledger.allow(self.role)
         completion = await self.completer.generate(
@@ -144,7 +154,7 @@ class Caller:
         schema: Mapping[str, Any] | None = None,
     ) -> Completion:
         key = self._key(list(messages), max_tokens, sampling, seed, schema)
-        if known := self.ledger.known(key):
+        if known := self.ledger.known(self.task, key):
             return known
         self.ledger.allow(self.role)
         completion = await self.completer.chat(

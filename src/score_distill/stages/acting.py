@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -29,7 +29,9 @@ from score_distill.contract import Infrastructure, Served
 from score_distill.sandbox.client import Sandbox, SandboxError, SandboxLost
 from score_distill.stages.frame import Frame
 
+P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R", bound=Row)
 SANDBOX_TRIES = 3
 
 
@@ -110,7 +112,7 @@ async def floor(frame: Frame, finished: frozenset[str], *, durable: bool = True)
             calls = stack.enter_context(frame.writer.journal("calls"))
             ledger = Ledger(calls.append, past, finished, config.teacher_tokens)
         else:
-            ledger = Ledger(lambda _: None, teacher_tokens=config.teacher_tokens)
+            ledger = Ledger(lambda _: None, teacher_tokens=config.teacher_tokens, remember=False)
         sandbox = await Sandbox.connect(config.sandbox)
         stack.push_async_callback(sandbox.close)
         concurrency = config.spec.resources.rollout.concurrency
@@ -127,26 +129,36 @@ async def _client(stack: AsyncExitStack, served: Served | None, concurrency: int
     return await stack.enter_async_context(OpenAIClient(served, concurrency=concurrency, wait=wait))
 
 
-async def each(
-    tasks: Iterable[T],
-    work: Callable[[T], Awaitable[Row]],
-    *,
-    concurrency: int,
-    outcomes: Appender,
-    on_done: Callable[[Row], None],
-) -> None:
-    """Work on the tasks, ``concurrency`` at a time; each outcome is appended before it is told of."""
-    rows = iter(tasks)
-    retried = retry(
+def retried(work: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """The work, begun anew where the sandbox lost a session of it; a daemon that is gone is not waited for."""
+
+    @retry(
         retry=retry_if_exception(lambda error: isinstance(error, SandboxError) and not isinstance(error, SandboxLost)),
         stop=stop_after_attempt(SANDBOX_TRIES),
         wait=wait_random_exponential(max=10),
         reraise=True,
-    )(work)
+    )
+    async def tried(*args: P.args, **kwargs: P.kwargs) -> T:
+        return await work(*args, **kwargs)
+
+    return tried
+
+
+async def each(
+    tasks: Iterable[T],
+    work: Callable[[T], Awaitable[R]],
+    *,
+    concurrency: int,
+    outcomes: Appender,
+    on_done: Callable[[R], None],
+) -> None:
+    """Work on the tasks, ``concurrency`` at a time; each outcome is appended before it is told of."""
+    rows = iter(tasks)
+    tried = retried(work)
 
     async def worker() -> None:
         for task in rows:
-            outcome = await retried(task)
+            outcome = await tried(task)
             outcomes.append(outcome.model_dump(mode="json"))
             on_done(outcome)
 

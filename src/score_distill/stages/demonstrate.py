@@ -7,7 +7,7 @@ from score_distill.agent.codeact import Stand, act, trajectory
 from score_distill.agent.environment import Scope
 from score_distill.agent.judge import judged
 from score_distill.agent.seeds import seed_of
-from score_distill.agent.trajectory import Demonstration, Row, Task
+from score_distill.agent.trajectory import Demonstration, Task
 from score_distill.artifacts.store import Store
 from score_distill.contract import ModelFailure, StageConfig, Summary
 from score_distill.stages.acting import Floor, each, floor, without
@@ -23,9 +23,10 @@ async def _run(frame: Frame) -> Summary:
     total = frame.input("prepare").manifest.counts["cold_start"]
     done = len(finished)
 
-    def on_done(_: Row) -> None:
+    def on_done(row: Demonstration) -> None:
         nonlocal done
         done += 1
+        here.ledger.settle(row.task.id)
         frame.progress(done, total, "tasks")
 
     frame.progress(done, total, "tasks", now=True)

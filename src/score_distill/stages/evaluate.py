@@ -14,7 +14,7 @@ from score_distill.agent.environment import Scope
 from score_distill.agent.judge import judged
 from score_distill.agent.ledger import Caller
 from score_distill.agent.seeds import seed_of
-from score_distill.agent.trajectory import Row, Scored, Task
+from score_distill.agent.trajectory import Scored, Task
 from score_distill.api import EvalSet
 from score_distill.artifacts.store import Appender, Store
 from score_distill.contract import BadInput, StageConfig, Summary
@@ -76,7 +76,7 @@ class Evaluation:
             lambda one: self.score(here, model, *one),
             concurrency=self.frame.config.spec.resources.rollout.concurrency,
             outcomes=outcomes,
-            on_done=self.on_done,
+            on_done=lambda row: self.on_done(here, row),
         )
 
     def left(self, model: str) -> Iterator[tuple[EvalSet, Task]]:
@@ -122,11 +122,11 @@ class Evaluation:
         revision = "base" if step == "base" else self.frame.input(step).manifest.digest
         return here.student_actor(task, sampling), here.caller("student", name, purpose, revision)
 
-    def on_done(self, row: Row) -> None:
+    def on_done(self, here: Floor, row: Scored) -> None:
         self.done += 1
-        if isinstance(row, Scored):
-            self.seen[row.model] += 1
-            self.right[row.model] += row.correct is True
+        self.seen[row.model] += 1
+        self.right[row.model] += row.correct is True
+        here.ledger.settle(_name(row.model_dump(include={"eval", "model", "task"})))
         self.progress()
 
     def progress(self, *, now: bool = False) -> None:

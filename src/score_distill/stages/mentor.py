@@ -8,7 +8,7 @@ from score_distill.agent import serving, tools
 from score_distill.agent.judge import judged
 from score_distill.agent.localize import JudgeLocalizer, Localizer, Reenactment
 from score_distill.agent.mentor import mentor
-from score_distill.agent.trajectory import Mentored, Row, Task, Verdict
+from score_distill.agent.trajectory import Mentored, Task, Verdict
 from score_distill.api import Sampling
 from score_distill.artifacts.store import Store
 from score_distill.contract import BadInput, StageConfig, Summary
@@ -31,11 +31,11 @@ async def _run(frame: Frame) -> Summary:
     total, done = prepared["sft"] + prepared["rl"], len(finished)
     seen: Counter[str] = Counter()
 
-    def on_done(row: Row) -> None:
+    def on_done(row: Mentored) -> None:
         nonlocal done
         done += 1
-        if isinstance(row, Mentored):
-            seen[row.outcome] += 1
+        seen[row.outcome] += 1
+        here.ledger.settle(row.task.id)
         frame.progress(done, total, "tasks", ", ".join(f"{count} {name}" for name, count in seen.most_common()))
 
     frame.progress(done, total, "tasks", now=True)

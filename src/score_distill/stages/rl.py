@@ -19,16 +19,16 @@ from score_distill.agent.codeact import Stand, act
 from score_distill.agent.environment import Scope
 from score_distill.agent.items import Item, items
 from score_distill.agent.judge import judged
-from score_distill.agent.seeds import share_of
+from score_distill.agent.seeds import seed_of, share_of
 from score_distill.agent.trajectory import Mentored, Task
 from score_distill.api import Sampling
 from score_distill.artifacts.store import Store
 from score_distill.contract import BadInput, ModelFailure, StageConfig, Summary
-from score_distill.stages.acting import Floor, floor
+from score_distill.stages.acting import Floor, floor, retried
 from score_distill.stages.frame import Frame
 from score_distill.stages.learner import Learner, follow
 from score_distill.stages.rollouts import Group, roll_out
-from score_distill.stages.schedule import Pool, groups_of
+from score_distill.stages.schedule import Pool, best_of, exhausted, groups_of
 from score_distill.stages.training import Curve, on_trainer
 
 T = TypeVar("T")
@@ -85,6 +85,8 @@ class Reinforcement:
         self.first = self.learner.done
         try:
             for update in range(self.first, self.rl.updates):
+                if exhausted(self.looks, self.rl.patience):
+                    break
                 for batch in range(update, min(update + self.rl.max_staleness + 1, self.rl.updates)):
                     if batch not in ahead:
                         drawn = groups_of(
@@ -101,8 +103,6 @@ class Reinforcement:
                 await self.publish()
                 if self.learner.done % self.rl.dev_every == 0 or self.learner.done == self.rl.updates:
                     await self.look(here, self.learner.done)
-                    if self.exhausted():
-                        break
                 if self.learner.done % self.rl.checkpoint_every == 0:
                     await self.checkpoint(here)
         finally:
@@ -111,7 +111,10 @@ class Reinforcement:
             await asyncio.gather(*ahead.values(), return_exceptions=True)
 
     async def batch(self, here: Floor, drawn: Sequence[Item], update: int) -> list[Group]:
-        return list(await asyncio.gather(*(roll_out(here, item, update, self.learner.longest) for item in drawn)))
+        """The groups of one update; an item that is drawn twice in it has rollouts of its own each time."""
+        seeds = [seed_of(self.spec.seed, "rl", update, place) for place in range(len(drawn))]
+        work = retried(lambda item, seed: roll_out(here, item, seed, self.learner.longest))
+        return list(await asyncio.gather(*map(work, drawn, seeds)))
 
     async def learn(self, update: int, groups: list[Group]) -> None:
         """One optimizer update, and its line in the curve."""
@@ -153,17 +156,20 @@ class Reinforcement:
         tasks = self.dev_tasks()
         if not tasks:
             return
-        correct = sum(await asyncio.gather(*(self.solves(here, task) for task in tasks)))
-        better = all(correct > look["correct"] for look in self.looks)
+        solves = retried(lambda task: self.solves(here, task))
+        correct = sum(await asyncio.gather(*map(solves, tasks)))
         self.looks.append({"update": update, "correct": correct, "n": len(tasks)})
         (self.frame.work / "dev.jsonl").write_text("".join(json.dumps(look) + "\n" for look in self.looks))
-        if better:
-            fresh = self.best.with_name("best.part")
-            shutil.rmtree(fresh, ignore_errors=True)
+        if best_of(self.looks)["update"] == update:
+            fresh = self.kept(update).with_name("part")
+            for old in (fresh, self.kept(update)):
+                shutil.rmtree(old, ignore_errors=True)
             shutil.copytree(self.exported(update), fresh)
-            shutil.rmtree(self.best, ignore_errors=True)
-            fresh.rename(self.best)
+            fresh.rename(self.kept(update))
         await self.checkpoint(here)
+        for old in self.best.iterdir():
+            if old != self.kept(best_of(self.looks)["update"]):
+                shutil.rmtree(old)
 
     async def solves(self, here: Floor, task: Task) -> bool:
         async with Scope() as scope:
@@ -182,25 +188,24 @@ class Reinforcement:
     def exported(self, update: int) -> Path:
         return self.frame.work / "exported" / f"{update:06d}"
 
-    def exhausted(self) -> bool:
-        """No look among the last ``patience`` ones was better than the best before them."""
-        scores = [look["correct"] for look in self.looks]
-        return len(scores) > self.rl.patience and max(scores[-self.rl.patience :]) <= max(scores[: -self.rl.patience])
+    def kept(self, update: int) -> Path:
+        """The weights after an update, kept while they are the best: one folder each, so that a kill loses none."""
+        return self.best / f"{update:06d}"
 
     async def checkpoint(self, here: Floor) -> None:
         extra = {"looks": self.looks, "lost": dict(self.lost), "usage": here.ledger.account.rows()}
         await self.trainer(lambda: self.learner.save(extra))
 
     def finish(self, usage: list[dict[str, Any]]) -> Summary:
-        model = self.best if self.looks else self.exported(self.learner.done)
+        best = best_of(self.looks) if self.looks else None
+        model = self.kept(best["update"]) if best else self.exported(self.learner.done)
         self.frame.writer.add_tree("model", model)
         self.frame.writer.add_file("curve.jsonl", self.curve.path)
         if self.looks:
             self.frame.writer.add_file("dev.jsonl", self.frame.work / "dev.jsonl")
         counts = {"updates": self.learner.done, **{f"lost_{name}": count for name, count in self.lost.items()}}
         metrics, problems = {}, []
-        if self.looks:
-            best = max(self.looks, key=lambda look: look["correct"])
+        if best:
             metrics = {"dev_best": best["correct"] / best["n"], "dev_start": self.looks[0]["correct"] / best["n"]}
             counts["best_update"] = best["update"]
             if best["update"] == 0:

@@ -37,8 +37,8 @@ class Group:
     lost: Counter[str]
 
 
-async def roll_out(here: Floor, item: Item, update: int, longest: int) -> Group:
-    """G rollouts of an item for one update; those longer than ``longest`` tokens are lost, never cut."""
+async def roll_out(here: Floor, item: Item, seed: int, longest: int) -> Group:
+    """G rollouts of an item; those longer than ``longest`` tokens are lost, never cut."""
     spec = here.frame.config.spec
     size = spec.method.rl.group_size
     actor = here.student_actor(item.task, spec.method.rl.sampling, logprobs=True)
@@ -46,9 +46,7 @@ async def roll_out(here: Floor, item: Item, update: int, longest: int) -> Group:
         start = await reproduce(scope.hold(await here.world(item.task)), item.prefix, scope)
         if start is None:
             return Group(item, (), Counter(not_reproducible=size))
-        made = await asyncio.gather(
-            *(_one(here, item, start, actor, seed_of(spec.seed, "rl", update, item.id, n)) for n in range(size))
-        )
+        made = await asyncio.gather(*(_one(here, item, start, actor, seed_of(seed, item.id, n)) for n in range(size)))
     lost: Counter[str] = Counter()
     kept = []
     for one in made:

@@ -1,13 +1,18 @@
-"""Which items each RL update uses: a function of the seed and the update's number, so a restart finds them again."""
+"""Which items each RL update uses, which look at the dev split was the best, and when to stop.
+
+Items are a function of the seed and the update's number, so a restart finds them again.
+"""
 
 import json
 import random
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from score_distill.agent.items import Item
 from score_distill.agent.seeds import seed_of
+
+Look = dict[str, int]
 
 
 class Pool:
@@ -49,3 +54,13 @@ def groups_of(prefixed: Pool, full: Pool, *, update: int, groups: int, full_shar
         whole = 0
     rest = groups - whole
     return full.draw(seed, update * whole, whole) + prefixed.draw(seed, update * rest, rest)
+
+
+def best_of(looks: Sequence[Look]) -> Look:
+    """The look with the most right tasks, the earliest of equals."""
+    return max(looks, key=lambda look: look["correct"])
+
+
+def exhausted(looks: Sequence[Look], patience: int) -> bool:
+    """No look among the last ``patience`` ones was better than the best before them."""
+    return len(looks) > patience and best_of(looks) in looks[:-patience]

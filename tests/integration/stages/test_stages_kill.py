@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.stages.conftest import INPUTS, MakePlace, Place, ledger, prepared, sandbox_daemon
 
 from score_distill.contract import Exit
-from tests.integration.stages.conftest import INPUTS, MakePlace, Place, ledger, prepared, sandbox_daemon
 
 KILLS = 3
 CONCURRENCY = 4
@@ -78,7 +78,7 @@ async def test_a_stage_whose_sandbox_is_killed_says_so_and_goes_on_with_another(
     broken = await prepared(whole.again("broken"))
     with ExitStack() as stack:
         socket, supervisor = await asyncio.to_thread(stack.enter_context, sandbox_daemon())
-        daemon = int(Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text())
+        [daemon] = children(supervisor)
         broken = replace(broken, sandbox=socket)
         models.before = killer(daemon, models.calls + 40)
         process = await broken.process("mentor", INPUTS["mentor"])
@@ -89,6 +89,41 @@ async def test_a_stage_whose_sandbox_is_killed_says_so_and_goes_on_with_another(
     process = await replace(broken, sandbox=whole.sandbox).process("mentor", INPUTS["mentor"], attempt=2)
     assert await process.wait() == 0
     assert outcomes(broken, "mentor") == outcomes(whole, "mentor")
+
+
+async def test_tasks_whose_sessions_are_killed_are_begun_anew_and_nothing_is_paid_twice(make_place: MakePlace) -> None:
+    whole = await small(make_place)
+    models = whole.models
+    await whole.run("mentor", INPUTS["mentor"])
+    calls = models.paid
+    broken = await prepared(whole.again("broken"))
+    with ExitStack() as stack:
+        socket, supervisor = await asyncio.to_thread(stack.enter_context, sandbox_daemon())
+        [daemon] = children(supervisor)
+        killed: list[int] = []
+
+        def kill_sessions(number: int) -> None:
+            if number in (calls + 60, calls + 90):
+                _zygote, *sessions = children(daemon)
+                frozen = [pid for pid in sessions if is_frozen(pid)]
+                killed.extend(frozen)
+                for pid in frozen:
+                    os.kill(pid, signal.SIGKILL)
+
+        models.before = kill_sessions
+        await replace(broken, sandbox=socket).run("mentor", INPUTS["mentor"])
+    assert len(killed) >= 2 * CONCURRENCY
+    assert outcomes(broken, "mentor") == outcomes(whole, "mentor")
+    assert models.paid == 2 * calls
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started, the earliest first."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_frozen(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def killer(pid: int, number: int) -> Any:
