@@ -21,7 +21,7 @@ help: ## List the targets
 setup: $(READY) ## Make .venv with everything pinned; at once when nothing changed
 	@echo "score-distill is ready: .venv/bin/score-distill --help"
 
-quickstart: setup ## A whole distillation on two CPU cores, about ten minutes, ends with a report
+quickstart: setup ## A whole distillation on two CPU cores, ends with a report
 	$(BIN)/score-distill run examples/quickstart.yaml
 
 test: setup ## All tests
