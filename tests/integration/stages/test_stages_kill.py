@@ -8,7 +8,7 @@ import asyncio
 import os
 import random
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,8 @@ async def test_tasks_whose_sessions_are_killed_are_begun_anew_and_nothing_is_pai
                 frozen = [pid for pid in sessions if is_frozen(pid)]
                 killed.extend(frozen)
                 for pid in frozen:
-                    os.kill(pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
 
         models.before = kill_sessions
         await replace(broken, sandbox=socket).run("mentor", INPUTS["mentor"])
@@ -123,7 +124,10 @@ def children(pid: int) -> list[int]:
 
 
 def is_frozen(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def killer(pid: int, number: int) -> Any:
