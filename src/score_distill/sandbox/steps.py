@@ -149,7 +149,9 @@ class Steps:
             child.output.close()
             self._end(channel, folder)
             if isinstance(error, Gone | Stranger | OSError):
-                raise StateLost(f"the state cannot be run from any more: {str(error) or type(error).__name__}") from None
+                raise StateLost(
+                    f"the state cannot be run from any more: {str(error) or type(error).__name__}"
+                ) from None
             raise
         self.running.add(child.pid)
         self._grants.folders[child.pid] = Folder(child.folder, self.limits)
