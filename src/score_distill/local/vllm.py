@@ -26,6 +26,8 @@ def command(model: Path, name: str, serving: Serving, port: int, machine: Machin
     if not machine.gpus:
         # A chunk of a seeded request's prompt takes a sample back, which a CPU generator cannot: the engine dies.
         flags += ["--enforce-eager", "--no-enable-chunked-prefill"]
+        # With its own variable below: the worker in the engine's process, or the two wait for each other by spinning.
+        flags += ["--distributed-executor-backend", "uni"]
     words = [word for option in options.items() for word in option]
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words, *flags, *serving.args]
 
@@ -44,5 +46,11 @@ def environ(given: Mapping[str, str], machine: Machine, home: Path, key: str, *,
         "HF_HUB_OFFLINE": "1",
         "VLLM_SERVER_DEV_MODE": "1" if managed else "0",
     }
-    for_cpu = {"VLLM_CPU_KVCACHE_SPACE": str(machine.cache_gib), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    for_cpu = {
+        "VLLM_CPU_KVCACHE_SPACE": str(machine.cache_gib),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "OMP_NUM_THREADS": str(max(1, machine.cores // 2)),
+        "TORCHDYNAMO_DISABLE": "1",  # prompt log-probabilities would call a compiler
+    }
     return {**({} if machine.gpus else for_cpu), **kept, **own}
