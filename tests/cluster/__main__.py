@@ -1,0 +1,109 @@
+"""``python -m tests.cluster up|down|status``: a cluster with one node for a person, with the worker image on it."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+from tests.cluster import images, leftovers
+from tests.cluster.binaries import MODULES, CannotBuild, built, cache
+from tests.cluster.node import PLACE, SOCKET, check_machine, cluster
+
+from score_distill.executors.local.processes import last_lines
+
+KEEPER, LOG = PLACE / "keeper", PLACE / "keeper.log"
+
+
+def up() -> int:
+    if keeper():
+        return status()
+    check_machine()
+    images.worker()
+    for name in MODULES:
+        built(name)
+    PLACE.mkdir(exist_ok=True)
+    reading, writing = os.pipe()
+    with LOG.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.cluster", "keep", str(writing)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[writing],
+            start_new_session=True,
+        )
+    os.close(writing)
+    with os.fdopen(reading, "rb") as ready:
+        if ready.read():
+            return status()
+    print("\n".join(last_lines(LOG)), file=sys.stderr)
+    return process.wait()
+
+
+def keep(ready: int) -> None:
+    """Hold a cluster until a signal ends this process; says on a pipe when it is up."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with cluster() as whole:
+        whole.import_image(images.worker())
+        KEEPER.write_text(str(os.getpid()))
+        try:
+            with os.fdopen(ready, "wb") as pipe:
+                pipe.write(b"up")
+            while True:
+                signal.pause()
+        finally:
+            KEEPER.unlink()
+
+
+def keeper() -> int | None:
+    """The process that holds a person's cluster."""
+    with suppress(FileNotFoundError, ValueError):
+        pid = int(KEEPER.read_text())
+        if b"tests.cluster" in Path("/proc", str(pid), "cmdline").read_bytes():
+            return pid
+    return None
+
+
+def down() -> int:
+    if pid := keeper():
+        os.kill(pid, signal.SIGTERM)
+        wait = Retrying(stop=stop_after_delay(60), wait=wait_fixed(0.1), retry=retry_if_result(bool))
+        wait(lambda: Path("/proc", str(pid)).exists())
+    else:
+        check_machine()
+        KEEPER.unlink(missing_ok=True)
+        leftovers.clear(cache() / "state", SOCKET)
+    return 0
+
+
+def status() -> int:
+    if not keeper():
+        print("no cluster is up")
+        return 1
+    kubeconfig = cache() / "state" / "admin.kubeconfig"
+    print(f"a cluster is up; its image for workers is {images.WORKER}\n\n  export KUBECONFIG={kubeconfig}")
+    print(f"  export PATH={built('kubernetes')}:$PATH\n", flush=True)
+    command = [built("kubernetes") / "kubectl", "--kubeconfig", kubeconfig, "get", "nodes,pods", "--all-namespaces"]
+    return subprocess.run(command).returncode
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
+    parser.add_argument("verb", choices=["up", "down", "status", "keep"], metavar="up|down|status")
+    parser.add_argument("ready", nargs="?", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    try:
+        if arguments.verb == "keep":
+            keep(arguments.ready)
+        return {"up": up, "down": down, "status": status}[arguments.verb]()
+    except (CannotBuild, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""What a node leaves on a machine, also if all that would have ended it was killed: processes, mounts, groups."""
+
+import os
+import shutil
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+from tenacity import Retrying, stop_after_delay, wait_fixed
+from tests.cluster import network
+from tests.cluster.settings import CGROUP
+
+from score_distill.executors.local.processes import sweep
+
+_GROUPS = Path("/sys/fs/cgroup")
+
+
+def hierarchies() -> list[Path]:
+    """One with version 2 of control groups, else one for each controller."""
+    if (_GROUPS / "cgroup.controllers").exists():
+        return [_GROUPS]
+    return [path for path in _GROUPS.iterdir() if path.is_dir() and not path.is_symlink() and path.name != "unified"]
+
+
+def make_group() -> None:
+    """The group of all pods, which the kubelet wants to find in every hierarchy."""
+    for hierarchy in hierarchies():
+        (hierarchy / CGROUP).mkdir(exist_ok=True)
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            if hierarchy != _GROUPS and (hierarchy / name).exists():
+                (hierarchy / CGROUP / name).write_text((hierarchy / name).read_text())
+        if hierarchy == _GROUPS:
+            controllers = (hierarchy / "cgroup.controllers").read_text().split()
+            (hierarchy / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in controllers))
+
+
+def clear(folder: Path, socket: Path) -> None:
+    """Take away all that is left of a cluster with state in ``folder`` and its containerd at ``socket``."""
+    sweep(folder / "log")
+    for attempt in Retrying(stop=stop_after_delay(30), wait=wait_fixed(0.1), reraise=True):
+        with attempt:
+            left = {*_in_groups(), *_shims(socket)}
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if left:
+                raise RuntimeError(f"processes of the cluster do not end: {sorted(left)}")
+    for path in reversed(_mounts(folder)):
+        subprocess.run(["umount", "--lazy", path], check=False)
+    _remove_groups()
+    network.down()
+    if still := _mounts(folder):
+        raise RuntimeError(f"cannot remove {folder}: still mounted there: {', '.join(still)}")
+    shutil.rmtree(folder, ignore_errors=True)
+    socket.unlink(missing_ok=True)
+
+
+def _in_groups() -> list[int]:
+    found: list[int] = []
+    for hierarchy in hierarchies():
+        for path in (hierarchy / CGROUP).rglob("cgroup.procs"):
+            with suppress(OSError):
+                found += map(int, path.read_text().split())
+    return found
+
+
+def _shims(socket: Path) -> list[int]:
+    found = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            with suppress(OSError):
+                words = (path / "cmdline").read_bytes().split(b"\0")
+                if words[0].endswith(b"containerd-shim-runc-v2") and str(socket).encode() in words:
+                    found.append(int(path.name))
+    return found
+
+
+def _mounts(folder: Path) -> list[str]:
+    """Mount points below ``folder``, oldest first."""
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    plain = [point.encode().decode("unicode_escape") for point in points]
+    return [point for point in plain if Path(folder) in Path(point).parents]
+
+
+def _remove_groups() -> None:
+    for hierarchy in hierarchies():
+        groups = [path for path in (hierarchy / CGROUP).rglob("*") if path.is_dir()]
+        for group in [*sorted(groups, reverse=True), hierarchy / CGROUP]:
+            for attempt in Retrying(stop=stop_after_delay(10), wait=wait_fixed(0.1), reraise=True):
+                with attempt, suppress(FileNotFoundError):
+                    group.rmdir()
