@@ -16,7 +16,7 @@ export TOKENIZERS_PARALLELISM ?= false
 .PHONY: help setup missing quickstart test check bench generate lock
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## Make .venv with everything pinned; at once when nothing changed
 	@echo "score-distill is ready: .venv/bin/score-distill --help"
@@ -72,3 +72,23 @@ missing:
 		lack+=("disk: 10 GB must be free here for .venv; $$(df -h --output=avail . | tail -1 | tr -d ' ') are"); \
 	fi; \
 	if (( $${#lack[@]} )); then printf 'missing  %s\n' "$${lack[@]}" >&2; exit 1; fi
+
+.PHONY: e2e cluster cluster-binaries cluster-packages control-plane
+
+e2e: setup cluster-packages cluster-binaries ## The tests on a real cluster with a node; needs root and Go
+	$(BIN)/pytest tests/e2e
+
+cluster: setup cluster-packages cluster-binaries ## Leave such a cluster up for a person; .venv/bin/python -m tests.cluster down ends it
+	$(BIN)/python -m tests.cluster up
+
+cluster-binaries: setup ## Build the tests' Kubernetes with Go into a cache; at once when it is there
+	@$(BIN)/python -m tests.cluster.binaries
+
+control-plane: setup
+	@$(BIN)/python -m tests.cluster.binaries kubernetes
+
+cluster-packages: setup
+	@lack="$$($(BIN)/python -m tests.cluster packages)"; \
+	if [ -z "$$lack" ]; then exit; fi; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then echo "missing  apt-get install $$lack" >&2; exit 1; fi; \
+	apt-get update --quiet && DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends $$lack

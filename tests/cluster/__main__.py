@@ -8,10 +8,10 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from tests.cluster import images, leftovers
 from tests.cluster.binaries import MODULES, CannotBuild, built, cache
-from tests.cluster.node import PLACE, SOCKET, check_machine, cluster
+from tests.cluster.node import PLACE, SOCKET, check_machine, cluster, missing_packages
+from tests.cluster.waiting import eventually
 
 from score_distill.executors.local.processes import last_lines
 
@@ -71,12 +71,21 @@ def keeper() -> int | None:
 def down() -> int:
     if pid := keeper():
         os.kill(pid, signal.SIGTERM)
-        wait = Retrying(stop=stop_after_delay(60), wait=wait_fixed(0.1), retry=retry_if_result(bool))
-        wait(lambda: Path("/proc", str(pid)).exists())
+        eventually(lambda: _gone(pid), every=0.1)
     else:
         check_machine()
         KEEPER.unlink(missing_ok=True)
         leftovers.clear(cache() / "state", SOCKET)
+    return 0
+
+
+def _gone(pid: int) -> None:
+    assert not Path("/proc", str(pid)).exists(), f"process {pid}, which holds the cluster, does not end"
+
+
+def packages() -> int:
+    """Print which of Debian's packages are missing."""
+    print(" ".join(missing_packages()))
     return 0
 
 
@@ -93,13 +102,13 @@ def status() -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
-    parser.add_argument("verb", choices=["up", "down", "status", "keep"], metavar="up|down|status")
+    parser.add_argument("verb", choices=["up", "down", "status", "packages", "keep"], metavar="up|down|status|packages")
     parser.add_argument("ready", nargs="?", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     try:
         if arguments.verb == "keep":
             keep(arguments.ready)
-        return {"up": up, "down": down, "status": status}[arguments.verb]()
+        return {"up": up, "down": down, "status": status, "packages": packages}[arguments.verb]()
     except (CannotBuild, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 1

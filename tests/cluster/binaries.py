@@ -3,7 +3,6 @@
 ``python -m tests.cluster.binaries [MODULE...]`` builds what is missing, all modules if none is named.
 """
 
-import argparse
 import fcntl
 import hashlib
 import os
@@ -139,9 +138,10 @@ def go_toolchain() -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.cluster.binaries")
-    parser.add_argument("module", nargs="*", choices=[*MODULES, []], help="all if none is named")
-    names = parser.parse_args(arguments).module or list(MODULES)
+    names = list(arguments) or list(MODULES)
+    if unknown := set(names) - set(MODULES):
+        print(f"no such module: {', '.join(unknown)}; there are {', '.join(MODULES)}", file=sys.stderr)
+        return 2
     if os.environ.get("KUBEBUILDER_ASSETS") and names == ["kubernetes"]:
         return 0
     try:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubernetes import client, config
-from tenacity import Retrying, stop_after_delay, wait_fixed
 from tests.cluster.binaries import control_plane_programs
 from tests.cluster.certificates import Authority, kubeconfig, signing_key
 from tests.cluster.processes import Daemon, free_ports, start
+from tests.cluster.waiting import eventually
 
 from score_distill.executors.local.processes import last_lines
 
@@ -148,10 +148,12 @@ class ControlPlane:
                 "--use-service-account-credentials=true",
             )
             core = client.CoreV1Api(self.client())
-            for attempt in Retrying(stop=stop_after_delay(60), wait=wait_fixed(0.2), reraise=True):
-                with attempt:
-                    self.check()
-                    core.read_namespaced_service_account("default", "default")
+
+            def accounts_are_made() -> None:
+                self.check()
+                core.read_namespaced_service_account("default", "default")
+
+            eventually(accounts_are_made)
 
     def start_scheduler(self) -> None:
         self.run(self.programs / "kube-scheduler", *self._as("system:kube-scheduler"))
@@ -184,10 +186,12 @@ class ControlPlane:
     def _wait_until_ready(self) -> None:
         trust = ssl.create_default_context(cafile=str(self.keys / "ca.crt"))
         trust.load_cert_chain(self.keys / "to-kubelet.crt", self.keys / "to-kubelet.key")
-        for attempt in Retrying(stop=stop_after_delay(120), wait=wait_fixed(0.1), reraise=True):
-            with attempt:
-                self.check()
-                urllib.request.urlopen(f"{self.server}/readyz", context=trust, timeout=5).close()
+
+        def answers() -> None:
+            self.check()
+            urllib.request.urlopen(f"{self.server}/readyz", context=trust, timeout=5).close()
+
+        eventually(answers, within=120, every=0.1)
 
 
 @contextmanager

@@ -7,9 +7,9 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from tenacity import Retrying, stop_after_delay, wait_fixed
 from tests.cluster import network
 from tests.cluster.settings import CGROUP
+from tests.cluster.waiting import eventually
 
 from score_distill.executors.local.processes import sweep
 
@@ -38,14 +38,7 @@ def make_group() -> None:
 def clear(folder: Path, socket: Path) -> None:
     """Take away all that is left of a cluster with state in ``folder`` and its containerd at ``socket``."""
     sweep(folder / "log")
-    for attempt in Retrying(stop=stop_after_delay(30), wait=wait_fixed(0.1), reraise=True):
-        with attempt:
-            left = {*_in_groups(), *_shims(socket)}
-            for pid in left:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            if left:
-                raise RuntimeError(f"processes of the cluster do not end: {sorted(left)}")
+    eventually(lambda: _end({*_in_groups(), *_shims(socket)}), within=30, every=0.1)
     for path in reversed(_mounts(folder)):
         subprocess.run(["umount", "--lazy", path], check=False)
     _remove_groups()
@@ -54,6 +47,14 @@ def clear(folder: Path, socket: Path) -> None:
         raise RuntimeError(f"cannot remove {folder}: still mounted there: {', '.join(still)}")
     shutil.rmtree(folder, ignore_errors=True)
     socket.unlink(missing_ok=True)
+
+
+def _end(pids: set[int]) -> None:
+    """Return if there are none, else kill them and raise."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert not pids, f"processes of the cluster do not end: {sorted(pids)}"
 
 
 def _in_groups() -> list[int]:
@@ -87,6 +88,5 @@ def _remove_groups() -> None:
     for hierarchy in hierarchies():
         groups = [path for path in (hierarchy / CGROUP).rglob("*") if path.is_dir()]
         for group in [*sorted(groups, reverse=True), hierarchy / CGROUP]:
-            for attempt in Retrying(stop=stop_after_delay(10), wait=wait_fixed(0.1), reraise=True):
-                with attempt, suppress(FileNotFoundError):
-                    group.rmdir()
+            with suppress(FileNotFoundError):
+                eventually(group.rmdir, within=10, every=0.1)

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kubernetes import client, utils
-from tenacity import Retrying, stop_after_delay, wait_fixed
 from tests.cluster import images, leftovers, network, settings
 from tests.cluster.binaries import MODULES, built, cache
 from tests.cluster.control_plane import ControlPlane, Where, control_plane
 from tests.cluster.processes import run
+from tests.cluster.waiting import eventually
 
 NAME = "node-1"
 PLACE = Path("/run/score-distill")
@@ -106,20 +106,23 @@ class Cluster:
         configuration = self._write("containerd.toml", settings.containerd(self.folder, SOCKET))
         path = f"PATH={programs}:{os.environ['PATH']}"
         self.plane.run(programs / "containerd", "--config", configuration, environ=[path])
-        for attempt in Retrying(stop=stop_after_delay(60), wait=wait_fixed(0.1), reraise=True):
-            with attempt:
-                self.plane.check()
-                self._ctr("version")
+
+        def answers() -> None:
+            self.plane.check()
+            self._ctr("version")
+
+        eventually(answers)
 
     def _wait_until_ready(self) -> None:
         core = client.CoreV1Api(self.client())
-        for attempt in Retrying(stop=stop_after_delay(120), wait=wait_fixed(0.2), reraise=True):
-            with attempt:
-                self.plane.check()
-                conditions = {one.type: one for one in core.read_node(NAME).status.conditions}
-                if conditions["Ready"].status != "True":
-                    raise RuntimeError(f"the node is not ready: {conditions['Ready'].message}")
-                socket.create_connection((network.DNS, 53), timeout=2).close()
+
+        def pods_can_run() -> None:
+            self.plane.check()
+            ready = next(one for one in core.read_node(NAME).status.conditions if one.type == "Ready")
+            assert ready.status == "True", f"the node is not ready: {ready.message}"
+            socket.create_connection((network.DNS, 53), timeout=2).close()
+
+        eventually(pods_can_run, within=120)
 
 
 @contextmanager
@@ -150,5 +153,10 @@ def cluster() -> Iterator[Cluster]:
 def check_machine() -> None:
     if os.geteuid():
         raise RuntimeError("a cluster with a node needs root: it makes network namespaces, mounts and control groups")
-    if lack := sorted({package for program, package in NEEDED.items() if not shutil.which(program)}):
+    if lack := missing_packages():
         raise RuntimeError(f"not installed: apt-get install {' '.join(lack)}")
+
+
+def missing_packages() -> list[str]:
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    return sorted({package for program, package in NEEDED.items() if not shutil.which(program, path=path)})

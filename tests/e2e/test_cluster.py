@@ -1,6 +1,5 @@
 import socketserver
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -8,6 +7,7 @@ import pytest
 from kubernetes import client
 from tests.cluster import environment, images
 from tests.cluster.node import Cluster
+from tests.cluster.waiting import eventually
 
 NAMESPACE = "team"
 SERVER = """
@@ -64,9 +64,13 @@ def core(cluster: Cluster) -> client.CoreV1Api:
 def run_pod(core: client.CoreV1Api, one: dict[str, object]) -> str:
     """Create it, wait until it has succeeded, and give what it printed."""
     name = core.create_namespaced_pod(NAMESPACE, one).metadata.name
-    deadline = time.monotonic() + 120
-    while (phase := core.read_namespaced_pod(name, NAMESPACE).status.phase) in ("Pending", "Running"):
-        assert time.monotonic() < deadline, f"{name} is {phase}"
+
+    def ended() -> str:
+        phase = core.read_namespaced_pod(name, NAMESPACE).status.phase
+        assert phase in ("Succeeded", "Failed"), f"{name} is {phase}"
+        return str(phase)
+
+    phase = eventually(ended, within=120)
     output = str(core.read_namespaced_pod_log(name, NAMESPACE)).strip()
     assert phase == "Succeeded", output
     return output
@@ -79,9 +83,12 @@ def test_a_restricted_pod_with_the_mounted_environment_is_reached_by_its_service
     core.create_namespaced_pod(NAMESPACE, server)
     spec = {"selector": {"app": "server"}, "ports": [{"port": 80, "targetPort": 8080}]}
     core.create_namespaced_service(NAMESPACE, {"metadata": {"name": "server"}, "spec": spec})
-    deadline = time.monotonic() + 180
-    while not core.read_namespaced_endpoints("server", NAMESPACE).subsets:
-        assert time.monotonic() < deadline, core.read_namespaced_pod_log("server", NAMESPACE)
+
+    def ready() -> None:
+        statuses = core.read_namespaced_pod("server", NAMESPACE).status.container_statuses or []
+        assert any(one.ready for one in statuses), statuses
+
+    eventually(ready, within=180)
 
     answer = run_pod(core, pod("client", ["python3", "-c", READ, "http://server.team.svc.cluster.local"]))
     assert answer == "65532 2.0 score_distill"

@@ -1,10 +1,10 @@
 import json
-import time
 
 import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.waiting import eventually
 
 GROUP, PLURAL = "tests.invalid", "spans"
 CRD = {
@@ -47,12 +47,11 @@ def span(name: str, first: int, last: int) -> dict[str, object]:
 
 
 def wait_until_served(extensions: client.ApiextensionsV1Api) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+    def served() -> None:
         conditions = extensions.read_custom_resource_definition(f"{PLURAL}.{GROUP}").status.conditions or []
-        if any(one.type == "Established" and one.status == "True" for one in conditions):
-            return
-    raise AssertionError("the custom resource is not served")
+        assert any(one.type == "Established" and one.status == "True" for one in conditions), conditions
+
+    eventually(served)
 
 
 def test_an_object_that_breaks_a_rule_is_refused_and_a_good_one_outlives_a_restart(control_plane: ControlPlane) -> None:
@@ -97,7 +96,9 @@ def test_the_controllers_run(control_plane: ControlPlane) -> None:
     pod = {"restartPolicy": "Never", "containers": [{"name": "one", "image": "registry.invalid/none:1"}]}
     job = {"metadata": {"name": "one"}, "spec": {"template": {"spec": pod}}}
     client.BatchV1Api(api).create_namespaced_job("jobs", job)
-    deadline = time.monotonic() + 30
-    while not (pods := core.list_namespaced_pod("jobs").items):
-        assert time.monotonic() < deadline, control_plane.log("kube-controller-manager")
-    assert [one.status.phase for one in pods] == ["Pending"]
+
+    def has_a_pod() -> None:
+        phases = [one.status.phase for one in core.list_namespaced_pod("jobs").items]
+        assert phases == ["Pending"], control_plane.log("kube-controller-manager")
+
+    eventually(has_a_pod)
