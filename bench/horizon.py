@@ -15,12 +15,12 @@ from typing import Any
 from bench.servers import QUICKSTART, Servers
 
 from score_distill import manifest
-from score_distill.agent import serving
 from score_distill.agent.items import Item, items
 from score_distill.agent.trajectory import Mentored
 from score_distill.artifacts.steps import completed_steps
 from score_distill.artifacts.store import open_store
 from score_distill.contract import StageConfig
+from score_distill.serving import weights
 from score_distill.stages.acting import floor
 from score_distill.stages.frame import Frame
 from score_distill.stages.learner import Learner
@@ -50,7 +50,7 @@ async def measure(servers: Servers) -> dict[str, Any]:
         )
         Path(config.work).mkdir()
         frame = Frame(config, store)
-        await serving.push(servers.student, frame.model("sft"), dtype=run.spec.student.serving.dtype)
+        await weights.push(servers.student, frame.model("sft"), dtype=run.spec.student.serving.dtype)
         prefixed = _items(frame)
         whole = [Item(id=f"{one.task.id}#0", task=one.task) for one in prefixed]
         learner = Learner(frame)

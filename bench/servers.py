@@ -9,11 +9,10 @@ from tempfile import TemporaryDirectory
 
 import aiohttp
 
-from score_distill import manifest
+from score_distill import machine, manifest
 from score_distill.contract import Served
-from score_distill.local import machine
-from score_distill.local.fleet import Fleet
-from score_distill.local.layout import Site
+from score_distill.executors.local.fleet import Fleet
+from score_distill.executors.local.layout import Site
 
 QUICKSTART = Path(__file__).parent.parent / "examples" / "quickstart.yaml"
 

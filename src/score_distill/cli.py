@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from score_distill.exits import EXIT_MEANINGS, BadInput, Exit
+from score_distill.errors import EXIT_MEANINGS, BadInput, Exit
 
 if TYPE_CHECKING:
     from score_distill.api import DistillationRun
-    from score_distill.local.layout import Site
+    from score_distill.executors.local.layout import Site
 
 CODES = "\n\n".join(f"{code.value}: {meaning}" for code, meaning in EXIT_MEANINGS.items())
 
@@ -56,8 +56,8 @@ def run(file: Manifest, work: Work = None) -> None:
     """Run what is left of a run, here, as local processes. The last line is the path of the report."""
     from rich.console import Console
 
-    from score_distill.local.display import Bars, Lines
-    from score_distill.local.runner import execute
+    from score_distill.executors.local.display import Bars, Lines
+    from score_distill.executors.local.runner import execute
 
     with exit_codes():
         site = _site(_read(file), file, work)
@@ -73,7 +73,7 @@ def run(file: Manifest, work: Work = None) -> None:
 def plan(file: Manifest, work: Work = None) -> None:
     """Show the steps of a run: what is done, what is left, and the tokens it is estimated to take."""
     with exit_codes():
-        from score_distill.local.survey import print_plan, survey
+        from score_distill.executors.local.survey import print_plan, survey
 
         print_plan(*survey(_site(_read(file), file, work)))
 
@@ -85,7 +85,7 @@ def check(file: Manifest, work: Work = None) -> None:
         import asyncio
 
         from score_distill.control.pipeline import steps_of
-        from score_distill.local.preflight import preflight
+        from score_distill.executors.local.preflight import preflight
 
         site = _site(_read(file), file, work)
         asyncio.run(preflight(site, steps_of(site.run.spec)))
@@ -96,7 +96,7 @@ def check(file: Manifest, work: Work = None) -> None:
 def status(folder: Folder) -> None:
     """Show how far a run is, also while it goes on."""
     with exit_codes():
-        from score_distill.local.survey import print_status
+        from score_distill.executors.local.survey import print_status
 
         print_status(_begun(folder))
 
@@ -138,12 +138,12 @@ def exit_codes() -> Iterator[None]:
 
 
 def _told(error: BaseException) -> Exit:
-    from score_distill.ends import end_of
+    from score_distill.errors import exit_of
 
     if isinstance(error, KeyboardInterrupt):
         typer.echo("stopped; the same command goes on where it was", err=True)
         return Exit.INTERRUPTED
-    code, message = end_of(error)
+    code, message = exit_of(error)
     if code == Exit.BUG:
         traceback.print_exception(error)
     typer.echo(f"error: {message}", err=True)
@@ -183,8 +183,8 @@ def _read(file: Path) -> "DistillationRun":
 
 
 def _site(run: "DistillationRun", file: Path, work: Path | None) -> "Site":
-    from score_distill.local.layout import site_of
-    from score_distill.local.machine import detect
+    from score_distill.executors.local.layout import site_of
+    from score_distill.machine import detect
 
     return site_of(run, file.parent, work, os.environ, detect())
 
@@ -192,8 +192,8 @@ def _site(run: "DistillationRun", file: Path, work: Path | None) -> "Site":
 def _begun(folder: Path) -> "Site":
     """The site of a run that was begun in ``folder``."""
     from score_distill.api import DistillationRun
-    from score_distill.local.layout import site_of
-    from score_distill.local.machine import detect
+    from score_distill.executors.local.layout import site_of
+    from score_distill.machine import detect
 
     path = folder / "work" / "site.json"
     try:
@@ -235,9 +235,9 @@ def _stage(verb: str, path: Path) -> None:
         store = open_store(config.store, os.environ, Path(config.base))
         summary = cast(Summary, module.run(config, store))
     except (Exception, KeyboardInterrupt) as error:
-        from score_distill.ends import end_of
+        from score_distill.errors import exit_of
 
-        code, message = end_of(error)
+        code, message = exit_of(error)
         summary = summary.model_copy(update={"reason": code.name, "message": message})
         raise
     finally:

@@ -9,30 +9,6 @@ from typing import Literal
 from pydantic import Field
 
 from score_distill.api import Model, Spec
-from score_distill.exits import (
-    EXIT_MEANINGS,
-    BadInput,
-    BudgetSpent,
-    Exit,
-    Infrastructure,
-    ModelFailure,
-    StageError,
-)
-
-__all__ = [
-    "EXIT_MEANINGS",
-    "BadInput",
-    "BudgetSpent",
-    "Exit",
-    "Infrastructure",
-    "ModelFailure",
-    "Progress",
-    "Served",
-    "StageConfig",
-    "StageError",
-    "Summary",
-    "Verb",
-]
 
 Verb = Literal["prepare", "demonstrate", "sft", "mentor", "rl", "evaluate"]
 
@@ -40,14 +16,16 @@ Verb = Literal["prepare", "demonstrate", "sft", "mentor", "rl", "evaluate"]
 class Served(Model):
     """A model behind an OpenAI-compatible API.
 
-    ``url`` ends in /v1. ``key_file`` holds the API key. ``admin_url`` is the server's root when its management routes
-    may be used (weight push); ``model_dir`` is the folder with tokenizer and chat template of what is served.
+    ``url`` ends in /v1. ``key_file`` holds the API key. New weights go in by one of two ways: ``admin_url`` is the
+    root of a vLLM on this machine whose management routes may be used, ``weights_url`` that of a gateway which takes
+    them over the network. ``model_dir`` is the folder with tokenizer and chat template of what is served.
     """
 
     url: str
     model: str
     key_file: str | None = None
     admin_url: str | None = None
+    weights_url: str | None = None
     model_dir: str | None = None
 
 

@@ -2,7 +2,7 @@
 
 A fault is one line: where (camelCase path), what was found, what would be right. Bounds and reasons come from the
 fields of ``api.py``; what no single field can know (``contradictions``) is checked here. Nothing outside the manifest
-is looked at: whether files, models and endpoints can be used is ``local/preflight.py``.
+is looked at: whether files, models and endpoints can be used is ``executors/local/preflight.py``.
 """
 
 import difflib
@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from score_distill.api import LABEL, DistillationRun
-from score_distill.contract import BadInput
+from score_distill.errors import BadInput
 
 Loc = tuple[int | str, ...]
 

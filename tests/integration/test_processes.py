@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from score_distill.local import processes
+from score_distill.executors.local import processes
 
 # A tree as vLLM or torchrun makes it: a child, a grandchild in a session of its own, and an orphan.
 TREE = """
@@ -28,7 +28,7 @@ time.sleep(600)
 RUNNER = """
 import asyncio, os, sys
 from pathlib import Path
-from score_distill.local import processes
+from score_distill.executors.local import processes
 async def main():
     folder = Path(sys.argv[1])
     command = [sys.executable, "-c", sys.argv[2], str(folder / "pids")]

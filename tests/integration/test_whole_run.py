@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from score_distill.local import processes
+from score_distill.executors.local import processes
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart.yaml"
 STEPS = ["prepare", "demonstrate", "warmup", "mentor", "sft", "rl", "evaluate"]

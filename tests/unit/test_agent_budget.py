@@ -8,7 +8,7 @@ import pytest
 from score_distill.agent.completer import Completion, Usage
 from score_distill.agent.ledger import Caller, Ledger, Record
 from score_distill.api import Sampling
-from score_distill.contract import BudgetSpent
+from score_distill.errors import BudgetSpent
 
 
 class FakeTeacher:

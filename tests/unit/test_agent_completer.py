@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from score_distill.agent import serving
 from score_distill.agent.completer import (
     Completion,
     ContextOverflow,
@@ -20,7 +19,9 @@ from score_distill.agent.completer import (
     Usage,
 )
 from score_distill.api import Sampling
-from score_distill.contract import Infrastructure, ModelFailure, Served
+from score_distill.contract import Served
+from score_distill.errors import Infrastructure, ModelFailure
+from score_distill.serving import weights
 
 KEY = "sk-very-secret"
 GREEDY = Sampling(temperature=0)
@@ -304,7 +305,7 @@ class FakeAdmin:
     async def push(self, checkpoint: Path, dtype: str = "float32") -> float:
         async with serve(("/v1/completions", self.complete), ("/{route}", self.manage)) as url:
             served = Served(url=f"{url}/v1", model="m", admin_url=url)
-            return await serving.push(served, checkpoint, dtype=dtype)
+            return await weights.push(served, checkpoint, dtype=dtype)
 
 
 PAUSED = ["/pause?mode=keep"]
@@ -361,7 +362,7 @@ async def test_weights_without_a_probe_are_not_pushed(tmp_path: Path, probe: str
 
 async def test_a_server_without_management_routes(checkpoint: Path):
     with pytest.raises(Infrastructure, match="not reachable"):
-        await serving.push(Served(url="http://127.0.0.1:1/v1", model="m"), checkpoint, dtype="float32")
+        await weights.push(Served(url="http://127.0.0.1:1/v1", model="m"), checkpoint, dtype="float32")
 
 
 async def test_a_recorded_probe_is_what_the_server_computes(tmp_path: Path):
@@ -371,7 +372,7 @@ async def test_a_recorded_probe_is_what_the_server_computes(tmp_path: Path):
         serve(("/v1/completions", admin.complete)) as url,
         OpenAIClient(Served(url=f"{url}/v1", model="m")) as one,
     ):
-        await serving.record_probe(one, tmp_path)
-    probe = serving.read_probe(tmp_path)
+        await weights.record_probe(one, tmp_path)
+    probe = weights.read_probe(tmp_path)
     assert probe.logprobs == admin.logprobs
     assert (len(probe.ids), probe.ids[:3], max(probe.ids) < 100) == (64, (13, 32, 51), True)

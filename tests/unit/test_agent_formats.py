@@ -4,7 +4,7 @@ import pytest
 
 from score_distill.agent.formats import SHOWN_FAULTS, content_id, read_tasks
 from score_distill.agent.trajectory import Task
-from score_distill.contract import BadInput
+from score_distill.errors import BadInput
 
 
 def lines(*rows: object) -> list[bytes]:

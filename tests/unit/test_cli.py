@@ -13,8 +13,7 @@ from score_distill.agent.completer import EndpointRefused, EndpointUnavailable
 from score_distill.artifacts.models import ModelNotUsable
 from score_distill.artifacts.store import ArtifactCorrupt, StoreDenied, StoreFull
 from score_distill.cli import app
-from score_distill.contract import BadInput, BudgetSpent, Exit, Infrastructure, ModelFailure
-from score_distill.ends import end_of
+from score_distill.errors import BadInput, BudgetSpent, Exit, Infrastructure, ModelFailure, exit_of
 
 HEAVY = {"torch", "transformers", "vllm", "deepspeed", "aiohttp", "boto3"}
 
@@ -70,7 +69,7 @@ ENDS = [
 
 @pytest.mark.parametrize(("error", "code"), ENDS, ids=[type(error).__name__ for error, _ in ENDS])
 def test_an_error_has_its_exit_code(error: BaseException, code: Exit) -> None:
-    assert end_of(error)[0] == code
+    assert exit_of(error)[0] == code
 
 
 def stage_config(folder: Path) -> Path:

@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from score_distill import machine
 from score_distill.api import SecretKey, Serving
-from score_distill.contract import BadInput, Exit, Progress, Summary
-from score_distill.local import keys, machine, vllm
-from score_distill.local.display import Lines, table
-from score_distill.local.machine import Machine
-from score_distill.local.runner import end_of_ranks
-from score_distill.local.view import StepView, View, line, span
+from score_distill.contract import Progress, Summary
+from score_distill.errors import BadInput, Exit
+from score_distill.executors.local import keys
+from score_distill.executors.local.display import Lines, table
+from score_distill.executors.local.runner import end_of_ranks
+from score_distill.executors.local.view import StepView, View, line, span
+from score_distill.machine import Machine
+from score_distill.serving import vllm
 
 CPU, GPU = Machine(cores=2, memory_gib=24, gpus=0), Machine(cores=64, memory_gib=512, gpus=8)
 SECRET = SecretKey(name="my-teacher", key="api.key")

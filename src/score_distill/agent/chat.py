@@ -20,13 +20,14 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from score_distill.agent.trajectory import Step
+from score_distill.errors import BadInput
 
 Message = dict[str, str]
 TAGS = {f"<{end}{name}>" for name in ("code", "thought", "first_thought") for end in ("", "/")}
 _USER, _TURN, _NEXT = "\ue000user\ue001", "\ue000turn\ue001", "\ue000next\ue001"
 
 
-class ChatFormatError(ValueError):
+class ChatFormatError(BadInput):
     """The model folder's tokenizer or chat template cannot be used; the message says why."""
 
 

@@ -19,16 +19,17 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from score_distill.agent.chat import Message
 from score_distill.api import Sampling
 from score_distill.contract import Served
+from score_distill.errors import BadInput, Infrastructure
 
 T = TypeVar("T")
 TOO_LONG = re.compile(r"context.length|maximum model length")
 
 
-class EndpointRefused(Exception):
+class EndpointRefused(BadInput):
     """The server will not answer such a request: wrong key, unknown model, malformed request. Not worth a retry."""
 
 
-class EndpointUnavailable(Exception):
+class EndpointUnavailable(Infrastructure):
     """The server did not give a usable answer within the bound of retries."""
 
     def __init__(self, message: str, retry_after: float = 0.0) -> None:

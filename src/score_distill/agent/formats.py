@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from score_distill.agent.trajectory import Task
 from score_distill.api import Format
-from score_distill.contract import BadInput
+from score_distill.errors import BadInput
 
 SHOWN_FAULTS = 20
 SHOWN_CHARS = 300

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from score_distill.agent.chat import Message
 from score_distill.agent.completer import Completer, Completion, Usage
 from score_distill.api import Sampling
-from score_distill.contract import BudgetSpent
+from score_distill.errors import BudgetSpent
 
 Role = Literal["student", "teacher"]
 Record = dict[str, Any]

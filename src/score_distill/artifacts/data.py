@@ -10,9 +10,10 @@ from typing import IO, cast
 
 from score_distill.artifacts.places import Places, local_path, scheme
 from score_distill.artifacts.store import StoreMissing
+from score_distill.errors import BadInput
 
 
-class DataNotUsable(Exception):
+class DataNotUsable(BadInput):
     """The data file cannot be read; the message says what would be right."""
 
 

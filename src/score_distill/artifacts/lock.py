@@ -7,8 +7,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from score_distill.errors import Busy
 
-class RunLocked(Exception):
+
+class RunLocked(Busy):
     """Another living process works on the run."""
 
 

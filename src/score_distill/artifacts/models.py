@@ -12,12 +12,13 @@ from typing import Any
 
 from score_distill.artifacts.places import Places, local_path, scheme
 from score_distill.artifacts.store import room_needed
+from score_distill.errors import BadInput
 
 _BESIDE_WEIGHTS = ["*.json", "*.model", "*.jinja", "*.txt"]
 _NOT_NEEDED = ["*/*", "consolidated*", "training_args.bin", "optimizer*.bin", "scheduler*.bin"]
 
 
-class ModelNotUsable(Exception):
+class ModelNotUsable(BadInput):
     """No model can be loaded from the URI; the message names every fault and what would be right."""
 
 

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from score_distill.artifacts.places import local_path
+from score_distill.errors import Exit, Infrastructure
 
 _SEGMENT = r"[^./\x00-\x1f][^/\x00-\x1f]*"
 KEY = rf"^{_SEGMENT}(/{_SEGMENT})*$"
 
 
-class StoreError(Exception):
+class StoreError(Infrastructure):
     """A store could not do what was asked; the message says where and what would help."""
 
 
@@ -32,6 +33,8 @@ class StoreFull(StoreError):
 
 class StoreDenied(StoreError):
     """The store refused the credentials, or they do not allow the operation."""
+
+    exit = Exit.BAD_INPUT
 
 
 class StoreUnreachable(StoreError):

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from score_distill.errors import Infrastructure
 from score_distill.sandbox.wire import Unpacker, pack
 
 ToolCall = Callable[[list[Any], dict[str, Any]], Awaitable[Any]]
@@ -24,7 +25,7 @@ ToolCall = Callable[[list[Any], dict[str, Any]], Awaitable[Any]]
 _MESSAGE_BYTES = 1 << 30
 
 
-class SandboxError(Exception):
+class SandboxError(Infrastructure):
     """The sandbox could not run the step; nothing is known about the code. Start the session anew and retry."""
 
 

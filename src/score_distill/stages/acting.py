@@ -25,7 +25,8 @@ from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Row, Task
 from score_distill.api import Sampling
 from score_distill.artifacts.store import Appender
-from score_distill.contract import Infrastructure, Served
+from score_distill.contract import Served
+from score_distill.errors import Infrastructure
 from score_distill.sandbox.client import Sandbox, SandboxError, SandboxLost
 from score_distill.stages.frame import Frame
 

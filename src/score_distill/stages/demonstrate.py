@@ -9,7 +9,8 @@ from score_distill.agent.judge import judged
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Demonstration, Task
 from score_distill.artifacts.store import Store
-from score_distill.contract import ModelFailure, StageConfig, Summary
+from score_distill.contract import StageConfig, Summary
+from score_distill.errors import ModelFailure
 from score_distill.stages.acting import Floor, each, floor, without
 from score_distill.stages.frame import Frame, first_of_each
 

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from score_distill.agent import serving
 from score_distill.agent.codeact import Actor, Stand, act
 from score_distill.agent.environment import Scope
 from score_distill.agent.judge import judged
@@ -17,7 +16,9 @@ from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Scored, Task
 from score_distill.api import EvalSet
 from score_distill.artifacts.store import Appender, Store
-from score_distill.contract import BadInput, StageConfig, Summary
+from score_distill.contract import StageConfig, Summary
+from score_distill.errors import BadInput
+from score_distill.serving import weights
 from score_distill.stages.acting import Floor, each, floor
 from score_distill.stages.frame import Frame, first_of_each
 from score_distill.stages.prepare import tasks_of
@@ -67,7 +68,7 @@ class Evaluation:
                 raise BadInput("evaluate needs the student served")
             step = STEP_OF[model]
             folder = Path(served.model_dir or "") if step == "base" else self.frame.model(step)
-            await serving.push(served, folder, dtype=self.frame.config.spec.student.serving.dtype)
+            await weights.push(served, folder, dtype=self.frame.config.spec.student.serving.dtype)
             await self.everything(here, model, outcomes)
 
     async def everything(self, here: Floor, model: str, outcomes: Appender) -> None:

@@ -4,14 +4,16 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from score_distill.agent import serving, tools
+from score_distill.agent import tools
 from score_distill.agent.judge import judged
 from score_distill.agent.localize import JudgeLocalizer, Localizer, Reenactment
 from score_distill.agent.mentor import mentor
 from score_distill.agent.trajectory import Mentored, Task, Verdict
 from score_distill.api import Sampling
 from score_distill.artifacts.store import Store
-from score_distill.contract import BadInput, StageConfig, Summary
+from score_distill.contract import StageConfig, Summary
+from score_distill.errors import BadInput
+from score_distill.serving import weights
 from score_distill.stages.acting import Floor, each, floor, without
 from score_distill.stages.frame import Frame, first_of_each
 
@@ -24,7 +26,7 @@ async def _run(frame: Frame) -> Summary:
     config = frame.config
     if config.student is None:
         raise BadInput("mentor needs the student served")
-    await serving.push(config.student, frame.model("warmup"), dtype=config.spec.student.serving.dtype)
+    await weights.push(config.student, frame.model("warmup"), dtype=config.spec.student.serving.dtype)
     revision = frame.input("warmup").manifest.digest
     finished = frozenset(row["task"]["id"] for row in frame.writer.read_journal("outcomes"))
     prepared = frame.input("prepare").manifest.counts

@@ -16,7 +16,8 @@ from score_distill.agent.trajectory import Task
 from score_distill.api import TaskSet
 from score_distill.artifacts.data import open_data
 from score_distill.artifacts.store import Store
-from score_distill.contract import BadInput, StageConfig, Summary
+from score_distill.contract import StageConfig, Summary
+from score_distill.errors import BadInput
 from score_distill.stages.frame import Frame
 
 FILES = {"cold_start": "cold_start.jsonl", "dev": "dev.jsonl", "sft": "mentor.jsonl", "rl": "mentor.jsonl"}

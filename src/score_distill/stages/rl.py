@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from score_distill.agent import serving
 from score_distill.agent.codeact import Stand, act
 from score_distill.agent.environment import Scope
 from score_distill.agent.items import Item, items
@@ -23,7 +22,9 @@ from score_distill.agent.seeds import seed_of, share_of
 from score_distill.agent.trajectory import Mentored, Task
 from score_distill.api import Sampling
 from score_distill.artifacts.store import Store
-from score_distill.contract import BadInput, ModelFailure, StageConfig, Summary
+from score_distill.contract import StageConfig, Summary
+from score_distill.errors import BadInput, ModelFailure
+from score_distill.serving import weights
 from score_distill.stages.acting import Floor, floor, retried
 from score_distill.stages.frame import Frame
 from score_distill.stages.learner import Learner, follow
@@ -145,7 +146,7 @@ class Reinforcement:
         plain, pushed = self.exported(self.learner.done), self.frame.work / "pushed" / f"{self.learner.done:06d}"
         if not pushed.exists():
             await self.trainer(lambda: self.learner.export(plain, pushed))
-        await serving.push(served, pushed, dtype=self.spec.student.serving.dtype)
+        await weights.push(served, pushed, dtype=self.spec.student.serving.dtype)
         for folder in (plain, pushed):
             for old in folder.parent.iterdir():
                 if old != folder:

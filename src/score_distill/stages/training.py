@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from score_distill.api import Rl, Spec, Training
-from score_distill.contract import BadInput, ModelFailure, Summary
+from score_distill.contract import Summary
+from score_distill.errors import Infrastructure, ModelFailure
 from score_distill.stages.frame import Frame
 
 if TYPE_CHECKING:
@@ -16,17 +17,22 @@ if TYPE_CHECKING:
 
 
 def on_trainer(frame: Frame, run: Callable[[Frame, bool], Summary]) -> Summary:
-    """Run on this rank of the trainer; what the engine raises becomes an end that the runner understands."""
+    """Run on this rank of the trainer; what torch raises for a lost peer or full device becomes an end of ours."""
     import os
 
-    from score_distill.train import errors, launch
+    import torch
+    import torch.distributed as dist
+
+    from score_distill.train import launch
 
     try:
         return run(frame, launch.process(os.environ).leads)
-    except (errors.DivergedError, errors.DeviceMemoryError) as error:
-        raise ModelFailure(str(error)) from error
-    except errors.TrainError as error:
-        raise BadInput(str(error)) from error
+    except torch.OutOfMemoryError as error:
+        raise ModelFailure(f"{error}; lower packTokens, raise zeroStage or use more processes") from error
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo/transport" in str(error):
+            raise Infrastructure(f"a peer of the trainer is gone: {str(error).splitlines()[0][:300]}") from error
+        raise
     finally:
         launch.leave()
 

@@ -1,7 +1,9 @@
 """What can go wrong in training that a person can do something about."""
 
+from score_distill.errors import BadInput, Exit
 
-class TrainError(Exception):
+
+class TrainError(BadInput):
     """A training run cannot go on; the message says what is wrong, where, what would be right."""
 
 
@@ -16,6 +18,8 @@ class DataError(TrainError):
 class DivergedError(TrainError):
     """A loss or gradient is no longer a finite number; the last checkpoint is still good."""
 
+    exit = Exit.MODEL
+
 
 class CheckpointError(TrainError):
     """A checkpoint does not fit this run."""
@@ -23,3 +27,5 @@ class CheckpointError(TrainError):
 
 class DeviceMemoryError(TrainError):
     """The device has no room for one pack."""
+
+    exit = Exit.MODEL

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from tests.integration.stages.conftest import INPUTS, MakePlace, Place, ledger, prepared
 
-from score_distill.contract import Exit, ModelFailure
-from score_distill.ends import end_of
+from score_distill.errors import Exit, ModelFailure, exit_of
 
 
 def faulty(number: int) -> str | None:
@@ -64,7 +63,7 @@ async def test_a_budget_ends_the_step_at_its_bound(make_place: MakePlace) -> Non
     await place.run("prepare")
     with pytest.raises(ExceptionGroup) as raised:
         await place.run("demonstrate", INPUTS["demonstrate"], teacher_tokens=100)
-    assert end_of(raised.value)[0] is Exit.BUDGET
+    assert exit_of(raised.value)[0] is Exit.BUDGET
     spent = place.models.tokens["teacher", "prompt"] + place.models.tokens["teacher", "completion"]
     assert 100 <= spent < 400
 

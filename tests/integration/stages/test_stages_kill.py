@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tests.integration.stages.conftest import INPUTS, MakePlace, Place, ledger, prepared, sandbox_daemon
 
-from score_distill.contract import Exit
+from score_distill.errors import Exit
 
 KILLS = 3
 CONCURRENCY = 4

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from tests.integration.stages.conftest import RUN, MakePlace, Place, ledger
 
-from score_distill.contract import BadInput
+from score_distill.errors import BadInput
 
 
 async def test_every_task_is_in_one_part_whatever_the_order_of_the_file(make_place: MakePlace) -> None:

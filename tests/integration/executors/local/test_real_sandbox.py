@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 from score_distill import manifest
-from score_distill.local import processes
-from score_distill.local.fleet import Fleet
-from score_distill.local.layout import site_of
-from score_distill.local.machine import detect
+from score_distill.executors.local import processes
+from score_distill.executors.local.fleet import Fleet
+from score_distill.executors.local.layout import site_of
+from score_distill.machine import detect
 from score_distill.sandbox.client import Sandbox
 
 QUICKSTART = Path(__file__).parents[3] / "examples" / "quickstart.yaml"

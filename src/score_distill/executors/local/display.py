@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from score_distill.local.view import StepView, View, line, span
+from score_distill.executors.local.view import StepView, View, line, span
 
 SECONDS, SHARE = 10.0, 0.10
 

@@ -19,16 +19,19 @@ from typing import Literal, Self
 
 import aiohttp
 
+from score_distill import machine
 from score_distill.agent.completer import OpenAIClient
-from score_distill.agent.serving import PROBE, record_probe
 from score_distill.api import Agent, Serving
 from score_distill.artifacts.models import model_folder
-from score_distill.contract import BadInput, Served
-from score_distill.local import keys, machine, processes, vllm
-from score_distill.local.layout import Site
-from score_distill.local.servers import Launch, Server
+from score_distill.contract import Served
+from score_distill.errors import BadInput
+from score_distill.executors.local import keys, processes
+from score_distill.executors.local.layout import Site
+from score_distill.executors.local.servers import Launch, Server
 from score_distill.sandbox.client import Sandbox, SandboxError
 from score_distill.sandbox.limits import MIB, Limits
+from score_distill.serving import vllm
+from score_distill.serving.weights import PROBE, record_probe
 
 Name = Literal["teacher", "student", "sandbox"]
 MODEL_SECONDS, SANDBOX_SECONDS = 1800.0, 120.0

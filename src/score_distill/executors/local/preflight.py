@@ -18,13 +18,13 @@ import aiohttp
 
 from score_distill.agent.formats import read_tasks
 from score_distill.api import Endpoint, Serving
-from score_distill.artifacts.data import DataNotUsable, open_data
+from score_distill.artifacts.data import open_data
 from score_distill.artifacts.models import ModelNotUsable, check_model, model_folder
 from score_distill.artifacts.store import StoreError
-from score_distill.contract import BadInput
 from score_distill.control.pipeline import Step
-from score_distill.local import keys
-from score_distill.local.layout import Site
+from score_distill.errors import BadInput
+from score_distill.executors.local import keys
+from score_distill.executors.local.layout import Site
 
 FIRST_LINES = 1000
 FREE_BYTES, FREE_MODELS = 2**30, 8
@@ -99,7 +99,7 @@ def _tasks(site: Site, path: str, uri: str, form: str) -> None:
         lines = islice(open_data(uri, site.places), FIRST_LINES)
         for _ in read_tasks(lines, form, uri):  # type: ignore[arg-type]
             pass
-    except (BadInput, DataNotUsable, StoreError) as error:
+    except (BadInput, StoreError) as error:
         raise BadInput(f"{path}: {error}") from error
 
 

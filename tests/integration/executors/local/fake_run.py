@@ -11,13 +11,13 @@ import typer
 from score_distill import cli, manifest
 from score_distill.contract import Served
 from score_distill.control.pipeline import Step
-from score_distill.local import keys
-from score_distill.local.display import Lines
-from score_distill.local.fleet import Fleet, Name, answers, free_port
-from score_distill.local.layout import site_of
-from score_distill.local.machine import detect
-from score_distill.local.runner import Means, execute
-from score_distill.local.servers import Launch
+from score_distill.executors.local import keys
+from score_distill.executors.local.display import Lines
+from score_distill.executors.local.fleet import Fleet, Name, answers, free_port
+from score_distill.executors.local.layout import site_of
+from score_distill.executors.local.runner import Means, execute
+from score_distill.executors.local.servers import Launch
+from score_distill.machine import detect
 
 HERE = Path(__file__).parent
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from score_distill.api import Serving
-from score_distill.local.machine import Machine
+from score_distill.machine import Machine
 
 
 def command(model: Path, name: str, serving: Serving, port: int, machine: Machine) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from score_distill.local import processes
+from score_distill.executors.local import processes
 
 ALL = ["prepare", "demonstrate", "warmup", "mentor", "sft", "rl", "evaluate"]
 

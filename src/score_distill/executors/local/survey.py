@@ -17,9 +17,9 @@ from score_distill.artifacts.store import StoreError
 from score_distill.control.change import changes
 from score_distill.control.estimate import Tasks, tasks_of
 from score_distill.control.plan import Plan, plan
-from score_distill.local.layout import Site
-from score_distill.local.records import done_of
-from score_distill.local.view import StepView, View, line, read_view
+from score_distill.executors.local.layout import Site
+from score_distill.executors.local.records import done_of
+from score_distill.executors.local.view import StepView, View, line, read_view
 
 
 def survey(site: Site) -> tuple[Site, Plan, list[str]]:

@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from score_distill.contract import Infrastructure
-from score_distill.local import processes
+from score_distill.errors import Infrastructure
+from score_distill.executors.local import processes
 
 POLL_SECONDS = 0.3
 STARTS = 3

@@ -14,7 +14,8 @@ from typing import Any
 import aiohttp
 
 from score_distill.agent.completer import ContextOverflow, EndpointRefused, EndpointUnavailable, OpenAIClient
-from score_distill.contract import Infrastructure, ModelFailure, Served
+from score_distill.contract import Served
+from score_distill.errors import Infrastructure, ModelFailure
 
 PROBE = "probe.json"
 MEAN_DIFFERENCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.1}

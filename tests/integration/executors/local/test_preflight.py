@@ -10,9 +10,9 @@ from aiohttp import web
 
 from score_distill import manifest
 from score_distill.control.pipeline import steps_of
-from score_distill.local.layout import Site, site_of
-from score_distill.local.machine import Machine
-from score_distill.local.preflight import NotReady, preflight
+from score_distill.executors.local.layout import Site, site_of
+from score_distill.executors.local.preflight import NotReady, preflight
+from score_distill.machine import Machine
 
 KEY = "sk-right-0815"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from score_distill.contract import Infrastructure
-from score_distill.local.servers import STARTS, Launch, Server
+from score_distill.errors import Infrastructure
+from score_distill.executors.local.servers import STARTS, Launch, Server
 
 ALIVE = "import sys, time; open(sys.argv[1], 'a').write('up\\n'); time.sleep(600)"
 DEAD = "import sys; open(sys.argv[1], 'a').write('up\\n'); print('no room at the inn'); sys.exit(9)"

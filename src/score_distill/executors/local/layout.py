@@ -12,9 +12,9 @@ from pathlib import Path
 from score_distill.api import DistillationRun
 from score_distill.artifacts.places import Places, local_path, scheme
 from score_distill.artifacts.store import Store, open_store
-from score_distill.contract import BadInput
-from score_distill.local import keys
-from score_distill.local.machine import Machine
+from score_distill.errors import BadInput
+from score_distill.executors.local import keys
+from score_distill.machine import Machine
 
 
 @dataclass(frozen=True)

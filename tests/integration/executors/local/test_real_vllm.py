@@ -10,12 +10,12 @@ import aiohttp
 import pytest
 
 from score_distill import manifest
-from score_distill.agent import serving
 from score_distill.agent.completer import OpenAIClient
-from score_distill.local import processes
-from score_distill.local.fleet import Fleet
-from score_distill.local.layout import site_of
-from score_distill.local.machine import detect
+from score_distill.executors.local import processes
+from score_distill.executors.local.fleet import Fleet
+from score_distill.executors.local.layout import site_of
+from score_distill.machine import detect
+from score_distill.serving import weights
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -51,7 +51,7 @@ async def test_it_answers_for_its_key_alone_and_the_key_is_in_no_argument_or_log
 async def test_weights_can_be_pushed_to_it_and_proved(fleet: Fleet) -> None:
     served = fleet.served["student"]
     assert served.model_dir is not None
-    difference = await serving.push(served, Path(served.model_dir), dtype="float32")
+    difference = await weights.push(served, Path(served.model_dir), dtype="float32")
     assert difference < 1e-4
 
 

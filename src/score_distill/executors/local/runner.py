@@ -14,41 +14,27 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from score_distill import machine
 from score_distill.api import DistillationRun
-from score_distill.artifacts.lock import RunLock, RunLocked
+from score_distill.artifacts.lock import RunLock
 from score_distill.artifacts.steps import completed_steps
-from score_distill.contract import BudgetSpent, Exit, Infrastructure, StageConfig, StageError, Summary
+from score_distill.contract import StageConfig, Summary
 from score_distill.control.change import changes
 from score_distill.control.pipeline import Step
 from score_distill.control.plan import Plan, plan
-from score_distill.local import machine, processes
-from score_distill.local.display import Display
-from score_distill.local.fleet import Fleet
-from score_distill.local.layout import Site
-from score_distill.local.preflight import preflight
-from score_distill.local.records import done_of
-from score_distill.local.servers import Server
-from score_distill.local.view import StepView, View, birth, read_progress
+from score_distill.errors import BudgetSpent, Changed, Exit, Infrastructure, StageError, StepFailed
+from score_distill.executors.local import processes
+from score_distill.executors.local.display import Display
+from score_distill.executors.local.fleet import Fleet
+from score_distill.executors.local.layout import Site
+from score_distill.executors.local.preflight import preflight
+from score_distill.executors.local.records import done_of
+from score_distill.executors.local.servers import Server
+from score_distill.executors.local.view import StepView, View, birth, read_progress
 from score_distill.train import launch
 
 LOOK_SECONDS = 0.5
 TRIES = 4
-
-
-class Busy(StageError):
-    exit = Exit.BUSY
-
-
-class Changed(StageError):
-    exit = Exit.CHANGED
-
-
-class StageFailed(StageError):
-    """A step ended in a way that is not tried again; ``exit`` is its own exit code."""
-
-    def __init__(self, message: str, code: Exit) -> None:
-        super().__init__(message)
-        self.exit = code
 
 
 def stage_command(step: Step, config: Path, ranks: int) -> list[str]:
@@ -69,10 +55,7 @@ async def execute(site: Site, display: Display, means: Means = Means()) -> None:
     """Run what is left of the run; StageError when it cannot be finished now."""
     with ExitStack() as stack:
         for folder in {site.folder, Path(site.store_uri, site.key)} if "://" not in site.store_uri else {site.folder}:
-            try:
-                stack.enter_context(RunLock(folder))
-            except RunLocked as error:
-                raise Busy(str(error)) from error
+            stack.enter_context(RunLock(folder))
         processes.sweep(site.logs)
         hold_to_manifest(site)
         current = planned(site)
@@ -163,7 +146,7 @@ class Run:
                 break
             summary = self.summary(step)
             if code not in (Exit.INFRASTRUCTURE, *range(128, 256)) or code == Exit.INTERRUPTED:
-                raise StageFailed(self.complaint(step, code, summary), known(code))
+                raise StepFailed(self.complaint(step, code, summary), known(code))
             reached = shown.progress.done if shown.progress else 0
             tries, furthest = (1, reached) if reached > furthest else (tries + 1, furthest)
             if tries >= TRIES:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from score_distill.api import SecretKey
-from score_distill.contract import BadInput
+from score_distill.errors import BadInput
 
 
 def variable(secret: SecretKey) -> str:

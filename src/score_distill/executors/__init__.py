@@ -1,0 +1,1 @@
+"""Carry out what ``control`` decides: ``local`` as processes of one machine."""
