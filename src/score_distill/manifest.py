@@ -1,7 +1,7 @@
 """Reading a DistillationRun: a YAML file or an object in, the run or every fault of it at once out.
 
 A fault is one line: where (camelCase path), what was found, what would be right. Bounds and reasons come from the
-fields of ``api.py``; what no single field can know (``contradictions``) is checked here. Nothing outside the manifest
+fields of ``api``; what no single field can know (``contradictions``) is checked here. Nothing outside the manifest
 is looked at: whether files, models and endpoints can be used is ``executors/local/preflight.py``.
 """
 
@@ -16,13 +16,19 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from score_distill.api import LABEL, DistillationRun
+from score_distill.api import DistillationRun
+from score_distill.api.base import IMAGE, LABEL, LABEL_VALUE, QUALIFIED, QUANTITY, SUBDOMAIN
 from score_distill.errors import BadInput
 
 Loc = tuple[int | str, ...]
 
 PATTERNS = {
     LABEL: "must be lower-case letters, digits and -, neither first nor last a -",
+    SUBDOMAIN: "must be lower-case letters, digits, - and ., neither first nor last a - or .",
+    QUALIFIED: "must be a name of letters, digits, -, _ and ., after a domain and a / if it has one",
+    LABEL_VALUE: "must be letters, digits, -, _ and ., first and last a letter or digit",
+    QUANTITY: "must be a quantity such as 2, 500m or 4Gi",
+    IMAGE: "must be an image such as registry.example/name:tag",
     r"^\S+$": "must not contain spaces",
     r"^https?://\S+$": "must begin with http:// or https://",
 }
@@ -218,7 +224,7 @@ def _right(fault: Mapping[str, Any]) -> str:
 
 
 def _field(loc: Loc) -> tuple[type[BaseModel] | None, FieldInfo | None]:
-    """The model that holds the last name of ``loc``, and that field of it; None where api.py knows none."""
+    """The model that holds the last name of ``loc``, and that field of it; None where the API knows none."""
     owner: type[BaseModel] | None = DistillationRun
     field: FieldInfo | None = None
     for i, name in enumerate(loc):

@@ -1,4 +1,4 @@
-"""docs/manifest.md from ``api.py``: every field with its type, bounds, default and reason. Pure but for ``main``.
+"""docs/manifest.md from ``api``: every field with its type, bounds, default and reason. Pure but for ``main``.
 
 ``make generate`` writes the file; a test compares it with what this would write.
 """
@@ -14,14 +14,13 @@ from pydantic import BaseModel, StringConstraints
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from score_distill.api import GROUP, KIND, VERSION, Spec
-from score_distill.control.change import FREE
+from score_distill.api import FREE, GROUP, KIND, VERSION, Spec
 from score_distill.manifest import PATTERNS, model_of
 
 HEAD = f"""# The manifest
 
 A `{KIND}` (`{GROUP}/{VERSION}`) says everything about a distillation. The same file runs on one
-machine (`score-distill run FILE`) and on Kubernetes. This page is generated from `src/score_distill/api.py` by
+machine (`score-distill run FILE`) and on Kubernetes. This page is generated from `src/score_distill/api/` by
 `make generate`.
 
 ```yaml
@@ -56,6 +55,10 @@ message being the answer. Without an id, a digest of the question is the id.
 
 **What may change** while a run is under way: {", ".join(f"`{path}`" for path in sorted(FREE))}.
 Anything else would mix results of two runs and is refused; give such a run another `metadata.name`.
+
+**On one machine** `spec.scheduling`, `spec.images`, `spec.ttlSecondsAfterFinished`, `spec.stallSeconds`,
+`spec.budget.gpuHours` and the requests, limits and GPUs of `spec.resources` are accepted and ignored; a shared Teacher
+and more than one node are refused.
 
 **Beyond the bounds of single fields**: `spec.tools` contains `python`; `agent.maxSteps` is at least 2 when `agent.plan`
 is true; `agent.stepTokens` is less than the context of student and teacher; `split.dev` is more than 0 while
@@ -100,6 +103,9 @@ def _type(annotation: Any, bounds: list[Any]) -> str:
         return _type(next(one for one in get_args(annotation) if one is not type(None)), bounds)
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{one}`" for one in get_args(annotation))
+    if get_origin(annotation) is dict:
+        key, value = (_type(one, []) for one in get_args(annotation))
+        return f"mapping of {key} to {value}{_size(bounds, 'entries', ', ')}"
     if get_origin(annotation) is tuple:
         element = get_args(annotation)[0]
         what = "mappings" if model_of(element) else _type(element, [])
@@ -160,6 +166,8 @@ def _default(field: FieldInfo, inner: type[BaseModel] | None) -> str:
         return f"`{{{', '.join(f'{name}: {value}' for name, value in changed.items())}}}`" if changed else ""
     if field.default is None:
         return "none"
+    if field.default == {}:
+        return "`{}`"
     if isinstance(field.default, tuple):
         return f"`[{', '.join(map(str, field.default))}]`"
     if isinstance(field.default, bool):

@@ -1,10 +1,12 @@
 """A manifest is read whole or refused with every fault: where, what was found, what would be right."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from score_distill.api import amount
 from score_distill.manifest import ManifestError, parse, read
 
 
@@ -35,6 +37,13 @@ def test_a_good_manifest_is_read() -> None:
     assert run.spec.method.rl.group_size == 16
 
 
+def test_quantities_are_texts_or_whole_numbers() -> None:
+    amounts = {"cpu": 2, "memory": "1.5Gi"}
+    run = parse(manifest(resources={"teacher": {"requests": amounts}, "trainer": {"limits": {"cpu": "500m"}}}))
+    assert run.spec.resources.teacher.requests.cpu == "2"
+    assert [amount(one) for one in ("2", "1.5Gi", "500m", "3k")] == [2, 1.5 * 2**30, Decimal("0.5"), 3000]
+
+
 def test_status_and_cluster_metadata_are_not_faults() -> None:
     data = manifest() | {"status": {"steps": []}}
     data["metadata"] |= {"labels": {"a": "b"}, "uid": "1"}
@@ -48,7 +57,7 @@ ONE_FAULT = [
     ),
     ({"method": {"rl": {"groupsize": 4}}}, "spec.method.rl.groupsize: unknown field; did you mean groupSize?"),
     ({"method": {"rl": {"group_size": 4}}}, "spec.method.rl.group_size: unknown field; did you mean groupSize?"),
-    ({"budget": {"zzz": 1}}, "spec.budget.zzz: unknown field; known here: teacherTokens"),
+    ({"budget": {"zzz": 1}}, "spec.budget.zzz: unknown field; known here: teacherTokens, gpuHours"),
     ({"method": {"sft": {"epochs": 1.5}}}, "spec.method.sft.epochs: 1.5; must be a whole number"),
     ({"method": {"rl": {"enabled": "maybe"}}}, 'spec.method.rl.enabled: "maybe"; must be true or false'),
     ({"method": {"sft": {"schedule": "step"}}}, 'spec.method.sft.schedule: "step"; must be cosine or constant'),
@@ -60,6 +69,28 @@ ONE_FAULT = [
         {"method": {"rl": {"rewards": {"final": 0.1}}}},
         "spec.method.rl.rewards: {final: 0.1}; rewards must not grow from final over key to avoid",
     ),
+    (
+        {"resources": {"student": {"requests": {"cpu": 2}, "limits": {"cpu": "500m"}}}},
+        "spec.resources.student: {requests: …, limits: …}; requests.cpu (2) must be at most limits.cpu (500m)",
+    ),
+    (
+        {"resources": {"trainer": {"requests": {"memory": "4 GB"}}}},
+        'spec.resources.trainer.requests.memory: "4 GB"; must be a quantity such as 2, 500m or 4Gi (bytes, ',
+    ),
+    (
+        {"resources": {"trainer": {"requests": {"cpu": 0.5}}}},
+        "spec.resources.trainer.requests.cpu: 0.5; must be text (in quotes, ",
+    ),
+    (
+        {"scheduling": {"tolerations": [{"operator": "Exists", "value": "x"}]}},
+        "spec.scheduling.tolerations[0]: {operator: …, value: …}; value must be left out when operator is Exists",
+    ),
+    (
+        {"scheduling": {"nodeSelector": {"pool": "a b"}}},
+        'spec.scheduling.nodeSelector.pool: "a b"; must be letters, digits, -, _ and ., first and last a letter or ',
+    ),
+    ({"images": {"worker": "A b"}}, 'spec.images.worker: "A b"; must be an image such as registry.example/name:tag'),
+    ({"stallSeconds": 5}, "spec.stallSeconds: 5; must be at least 60"),
     ({"tools": ["pyton"]}, 'spec.tools[0]: "pyton"; must be python or read'),
     ({"tools": []}, "spec.tools: []; must have at least 1 item"),
     ({"student": {"model": "x" * 2000}}, f'spec.student.model: "{"x" * 56}...; must have at most 1024 characters'),

@@ -124,6 +124,12 @@ def test_changes_name_each_field_that_may_not_change() -> None:
         budget={"teacherTokens": 5},
         resources={"trainer": {"zeroStage": 3}},
         artifacts={"uri": "elsewhere"},
+        scheduling={"nodeSelector": {"pool": "gpu"}},
+        images={"worker": "registry.example/worker:2"},
+        suspend=True,
+        stallSeconds=60,
+        ttlSecondsAfterFinished=0,
+        teacher={"model": "teacher", "concurrency": 1, "serving": {"args": ["--x"]}},
     )
     assert changes(before, now) == ("spec.method.rl.groupSize: 16, now 8", "spec.seed: 0, now 3")
     assert changes(before, before) == ()
