@@ -20,7 +20,7 @@ from score_distill.agent.trajectory import Mentored
 from score_distill.artifacts.steps import completed_steps
 from score_distill.artifacts.store import open_store
 from score_distill.contract import StageConfig
-from score_distill.serving import weights
+from score_distill.serving.weights import model_server
 from score_distill.stages.acting import floor
 from score_distill.stages.frame import Frame
 from score_distill.stages.learner import Learner
@@ -50,7 +50,7 @@ async def measure(servers: Servers) -> dict[str, Any]:
         )
         Path(config.work).mkdir()
         frame = Frame(config, store)
-        await weights.push(servers.student, frame.model("sft"), dtype=run.spec.student.serving.dtype)
+        await model_server(servers.student, run.spec.student.serving.dtype).load(frame.model("sft"))
         prefixed = _items(frame)
         whole = [Item(id=f"{one.task.id}#0", task=one.task) for one in prefixed]
         learner = Learner(frame)

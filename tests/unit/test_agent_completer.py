@@ -21,7 +21,8 @@ from score_distill.agent.completer import (
 from score_distill.api import Sampling
 from score_distill.contract import Served
 from score_distill.errors import Infrastructure, ModelFailure
-from score_distill.serving import weights
+from score_distill.serving.probe import read_probe, record_probe
+from score_distill.serving.weights import model_server
 
 KEY = "sk-very-secret"
 GREEDY = Sampling(temperature=0)
@@ -305,7 +306,7 @@ class FakeAdmin:
     async def push(self, checkpoint: Path, dtype: str = "float32") -> float:
         async with serve(("/v1/completions", self.complete), ("/{route}", self.manage)) as url:
             served = Served(url=f"{url}/v1", model="m", admin_url=url)
-            return await weights.push(served, checkpoint, dtype=dtype)
+            return (await model_server(served, dtype).load(checkpoint)).difference
 
 
 PAUSED = ["/pause?mode=keep"]
@@ -360,9 +361,9 @@ async def test_weights_without_a_probe_are_not_pushed(tmp_path: Path, probe: str
     assert admin.asked == []
 
 
-async def test_a_server_without_management_routes(checkpoint: Path):
+def test_a_server_without_management_routes():
     with pytest.raises(Infrastructure, match="not reachable"):
-        await weights.push(Served(url="http://127.0.0.1:1/v1", model="m"), checkpoint, dtype="float32")
+        model_server(Served(url="http://127.0.0.1:1/v1", model="m"), "float32")
 
 
 async def test_a_recorded_probe_is_what_the_server_computes(tmp_path: Path):
@@ -372,7 +373,7 @@ async def test_a_recorded_probe_is_what_the_server_computes(tmp_path: Path):
         serve(("/v1/completions", admin.complete)) as url,
         OpenAIClient(Served(url=f"{url}/v1", model="m")) as one,
     ):
-        await weights.record_probe(one, tmp_path)
-    probe = weights.read_probe(tmp_path)
+        await record_probe(one, tmp_path)
+    probe = read_probe(tmp_path)
     assert probe.logprobs == admin.logprobs
     assert (len(probe.ids), probe.ids[:3], max(probe.ids) < 100) == (64, (13, 32, 51), True)

@@ -22,6 +22,7 @@ from score_distill.contract import Served
 from score_distill.errors import BadInput, Infrastructure
 
 T = TypeVar("T")
+WEIGHTS_HEADER = "x-score-weights"
 TOO_LONG = re.compile(r"context.length|maximum model length")
 
 
@@ -90,13 +91,15 @@ class OpenAIClient:
     """One server, many requests at once; use as an async context manager.
 
     ``attempts`` bounds the tries of one request, ``timeout`` (seconds) each try. ``concurrency`` bounds requests in
-    flight: above it callers wait here, not in the server.
+    flight: above it callers wait here, not in the server. ``version`` names the weights that answers must be of, where
+    the server says which; None takes any.
     """
 
     def __init__(
         self, served: Served, *, concurrency: int = 64, attempts: int = 6, timeout: float = 600, wait: float = 1.0
     ) -> None:
         self.served = served
+        self.version: str | None = None
         self._attempts, self._wait = attempts, wait
         self._slots = asyncio.Semaphore(concurrency)
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=10)
@@ -213,10 +216,13 @@ class OpenAIClient:
             async with self._session.post(where, json=body) as response:
                 content = await response.read()
                 status, retry_after = response.status, response.headers.get("Retry-After", "")
+                version = response.headers.get(WEIGHTS_HEADER)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise EndpointUnavailable(f"{where}: {type(error).__name__}: {error}") from error
         if status == 429 or status == 408 or status >= 500:
             raise EndpointUnavailable(f"{where}: HTTP {status}", _seconds(retry_after))
+        if self.version and version and version != self.version:
+            raise EndpointUnavailable(f"{where}: computes with weights {version}, not with {self.version}")
         said = self._said(content)
         if status in (401, 403):
             raise EndpointRefused(f"{where}: HTTP {status}: the key was refused; check the endpoint's apiKeySecret")

@@ -28,6 +28,7 @@ from score_distill.artifacts.store import Appender
 from score_distill.contract import Served
 from score_distill.errors import Infrastructure
 from score_distill.sandbox.client import Sandbox, SandboxError, SandboxLost
+from score_distill.serving.weights import model_server
 from score_distill.stages.frame import Frame
 
 P = ParamSpec("P")
@@ -46,6 +47,14 @@ class Floor:
     student: OpenAIClient | None
     teacher: OpenAIClient | None
     chat: ChatFormat | None
+
+    async def load(self, checkpoint: Path) -> None:
+        """Have the student's server compute with a checkpoint; afterwards no answer of other weights is taken."""
+        if self.student is None:
+            raise RuntimeError(f"step {self.frame.config.step} has no student")
+        server = model_server(self.student.served, self.frame.config.spec.student.serving.dtype)
+        self.student.version = None
+        self.student.version = (await server.load(checkpoint)).version
 
     def caller(self, role: Role, task: str, purpose: str, revision: str) -> Caller:
         client = self.student if role == "student" else self.teacher

@@ -18,7 +18,6 @@ from score_distill.api import EvalSet
 from score_distill.artifacts.store import Appender, Store
 from score_distill.contract import StageConfig, Summary
 from score_distill.errors import BadInput
-from score_distill.serving import weights
 from score_distill.stages.acting import Floor, each, floor
 from score_distill.stages.frame import Frame, first_of_each
 from score_distill.stages.prepare import tasks_of
@@ -68,7 +67,7 @@ class Evaluation:
                 raise BadInput("evaluate needs the student served")
             step = STEP_OF[model]
             folder = Path(served.model_dir or "") if step == "base" else self.frame.model(step)
-            await weights.push(served, folder, dtype=self.frame.config.spec.student.serving.dtype)
+            await here.load(folder)
             await self.everything(here, model, outcomes)
 
     async def everything(self, here: Floor, model: str, outcomes: Appender) -> None:

@@ -13,7 +13,6 @@ from score_distill.api import Sampling
 from score_distill.artifacts.store import Store
 from score_distill.contract import StageConfig, Summary
 from score_distill.errors import BadInput
-from score_distill.serving import weights
 from score_distill.stages.acting import Floor, each, floor, without
 from score_distill.stages.frame import Frame, first_of_each
 
@@ -26,7 +25,6 @@ async def _run(frame: Frame) -> Summary:
     config = frame.config
     if config.student is None:
         raise BadInput("mentor needs the student served")
-    await weights.push(config.student, frame.model("warmup"), dtype=config.spec.student.serving.dtype)
     revision = frame.input("warmup").manifest.digest
     finished = frozenset(row["task"]["id"] for row in frame.writer.read_journal("outcomes"))
     prepared = frame.input("prepare").manifest.counts
@@ -42,6 +40,7 @@ async def _run(frame: Frame) -> Summary:
 
     frame.progress(done, total, "tasks", now=True)
     async with floor(frame, finished) as here:
+        await here.load(frame.model("warmup"))
         with frame.writer.journal("outcomes") as outcomes:
             await each(
                 without(frame.input("prepare").open_rows("mentor.jsonl"), finished),

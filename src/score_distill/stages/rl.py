@@ -24,7 +24,6 @@ from score_distill.api import Sampling
 from score_distill.artifacts.store import Store
 from score_distill.contract import StageConfig, Summary
 from score_distill.errors import BadInput, ModelFailure
-from score_distill.serving import weights
 from score_distill.stages.acting import Floor, floor, retried
 from score_distill.stages.frame import Frame
 from score_distill.stages.learner import Learner, follow
@@ -61,8 +60,7 @@ class Reinforcement:
         self.usage: list[dict[str, Any]] = []
 
     async def run(self) -> Summary:
-        served = self.frame.config.student
-        if served is None:
+        if self.frame.config.student is None:
             raise BadInput("rl needs the student served")
         prefixed, full = self.pools()
         self.learner = await self.trainer(lambda: Learner(self.frame))
@@ -72,7 +70,7 @@ class Reinforcement:
         self.curve = Curve(self.frame, "updates")
         async with floor(self.frame, frozenset(), durable=False) as here:
             here.ledger.account.restore(self.usage)
-            await self.publish()
+            await self.publish(here)
             if not self.looks:
                 await self.look(here, 0)
             await self.updates(here, prefixed, full)
@@ -101,7 +99,7 @@ class Reinforcement:
                         ahead[batch] = asyncio.create_task(self.batch(here, drawn, batch))
                 groups = await ahead.pop(update)
                 await self.learn(update, groups)
-                await self.publish()
+                await self.publish(here)
                 if self.learner.done % self.rl.dev_every == 0 or self.learner.done == self.rl.updates:
                     await self.look(here, self.learner.done)
                 if self.learner.done % self.rl.checkpoint_every == 0:
@@ -138,15 +136,12 @@ class Reinforcement:
         message = f"reward {line['reward']:.3f}, dev {self.looks[-1]['correct'] if self.looks else 0}"
         self.curve.add(update, self.rl.updates, "update", line, message)
 
-    async def publish(self) -> None:
+    async def publish(self, here: Floor) -> None:
         """Write the weights, push them to the server, and have it prove that it uses them."""
-        served = self.frame.config.student
-        if served is None:
-            raise BadInput("rl needs the student served")
         plain, pushed = self.exported(self.learner.done), self.frame.work / "pushed" / f"{self.learner.done:06d}"
         if not pushed.exists():
             await self.trainer(lambda: self.learner.export(plain, pushed))
-        await weights.push(served, pushed, dtype=self.spec.student.serving.dtype)
+        await here.load(pushed)
         for folder in (plain, pushed):
             for old in folder.parent.iterdir():
                 if old != folder:

@@ -31,7 +31,7 @@ from score_distill.executors.local.servers import Launch, Server
 from score_distill.sandbox.client import Sandbox, SandboxError
 from score_distill.sandbox.limits import MIB, Limits
 from score_distill.serving import vllm
-from score_distill.serving.weights import PROBE, record_probe
+from score_distill.serving.probe import PROBE, record_probe
 
 Name = Literal["teacher", "student", "sandbox"]
 MODEL_SECONDS, SANDBOX_SECONDS = 1800.0, 120.0

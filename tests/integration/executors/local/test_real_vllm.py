@@ -15,7 +15,7 @@ from score_distill.executors.local import processes
 from score_distill.executors.local.fleet import Fleet
 from score_distill.executors.local.layout import site_of
 from score_distill.machine import detect
-from score_distill.serving import weights
+from score_distill.serving.weights import model_server
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -51,8 +51,8 @@ async def test_it_answers_for_its_key_alone_and_the_key_is_in_no_argument_or_log
 async def test_weights_can_be_pushed_to_it_and_proved(fleet: Fleet) -> None:
     served = fleet.served["student"]
     assert served.model_dir is not None
-    difference = await weights.push(served, Path(served.model_dir), dtype="float32")
-    assert difference < 1e-4
+    loaded = await model_server(served, "float32").load(Path(served.model_dir))
+    assert loaded.difference < 1e-4
 
 
 @pytest.mark.asyncio(loop_scope="module")
