@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -218,33 +218,24 @@ def _report(site: "Site") -> None:
 
 
 def _stage(verb: str, path: Path) -> None:
-    from score_distill.contract import StageConfig, Summary
+    from score_distill.contract import Summary
+    from score_distill.errors import exit_of
+    from score_distill.work_folder import read_config, report_end
 
-    try:
-        config = StageConfig.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: not a stage config: {error}") from error
+    config = read_config(path)
     if config.verb != verb:
         raise BadInput(f"{path}: is for {config.verb}, not for {verb}")
-    rank = int(os.environ.get("RANK", "0"))
-    summary = Summary(step=config.step, succeeded=False, reason="Stopped")
+    summary = Summary(step=config.step, succeeded=False, reason="Stopped", message="stopped by a signal")
     try:
-        from score_distill.artifacts.store import open_store
+        from score_distill.stages.entry import run_stage
 
-        module = importlib.import_module(f"score_distill.stages.{verb}")
-        store = open_store(config.store, os.environ, Path(config.base))
-        summary = cast(Summary, module.run(config, store))
+        summary = run_stage(config, os.environ)
     except (Exception, KeyboardInterrupt) as error:
-        from score_distill.errors import exit_of
-
         code, message = exit_of(error)
         summary = summary.model_copy(update={"reason": code.name, "message": message})
         raise
     finally:
-        target = Path(config.work, f"summary-{rank}.json" if rank else "summary.json")
-        part = target.with_suffix(".part")
-        part.write_text(summary.model_dump_json(by_alias=True), encoding="utf-8")
-        part.replace(target)
+        report_end(config, summary, os.environ)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What passes between whoever runs a stage (local runner, operator) and the stage: config in, progress and summary out.
+"""What passes between an executor and the stage it starts: config in, progress and summary out.
 
 The config is written by a machine as ``stage.json``. It names where a key is, never the key. A stage reports progress
-by replacing ``progress.json`` in its work folder, and ends with a summary small enough for a termination message.
+while it runs, and ends with a summary small enough for a termination message. Where these lie on disk is
+``work_folder.py``.
 """
 
 from typing import Literal
@@ -11,6 +12,9 @@ from pydantic import Field
 from score_distill.api import Model, Spec
 
 Verb = Literal["prepare", "demonstrate", "sft", "mentor", "rl", "evaluate"]
+
+TERMINATION_BYTES = 4096  # what a kubelet keeps of a termination message
+MESSAGE_BYTES = 1500
 
 
 class Served(Model):
@@ -32,6 +36,7 @@ class Served(Model):
 class StageConfig(Model):
     """Everything a stage needs. ``run`` is the key prefix of the run in the store, ``base`` resolves relative URIs.
 
+    ``work`` may be lost with the machine, and is shared by the workers of the step where they share one;
     ``teacher_tokens`` are left of the budget: a stage that spends them raises BudgetSpent.
     """
 
@@ -59,8 +64,22 @@ class Progress(Model):
     message: str = ""
 
 
+class Score(Model):
+    """A model's share of right answers on an eval set, with its Wilson 95 % interval; ``n`` tasks."""
+
+    model: str
+    eval: str
+    score: float
+    low: float
+    high: float
+    n: int
+
+
 class Summary(Model):
-    """How a stage ended; ``counts`` and ``metrics`` are what a person wants to see at a glance."""
+    """How a stage ended; ``counts`` and ``metrics`` are what a person wants to see at a glance.
+
+    ``tokens`` were spent by role; ``digest`` identifies the result that the store now has.
+    """
 
     step: str
     succeeded: bool
@@ -68,3 +87,24 @@ class Summary(Model):
     message: str = ""
     counts: dict[str, int] = Field(default_factory=dict)
     metrics: dict[str, float] = Field(default_factory=dict)
+    tokens: dict[str, int] = Field(default_factory=dict)
+    scores: tuple[Score, ...] = ()
+    digest: str = ""
+
+    def bounded(self, most: int = TERMINATION_BYTES) -> bytes:
+        """The summary as JSON of at most ``most`` bytes: a long message is cut, then the rest left out bit by bit."""
+        told = self.model_copy(update={"message": shortened(self.message, MESSAGE_BYTES)})
+        less: tuple[dict[str, object], ...] = ({"metrics": {}}, {"scores": ()}, {"counts": {}}, {"message": ""})
+        for left_out in less:
+            if len(whole := told.model_dump_json(by_alias=True).encode()) <= most:
+                return whole
+            told = told.model_copy(update=left_out)
+        return told.model_dump_json(by_alias=True).encode()
+
+
+def shortened(text: str, most: int) -> str:
+    """``text`` in at most ``most`` UTF-8 bytes without control characters; its end is left out when it is longer."""
+    plain = "".join(one if one.isprintable() or one == "\n" else "?" for one in text)
+    if len(whole := plain.encode()) <= most:
+        return plain
+    return whole[: most - 3].decode("utf-8", "ignore") + "..."

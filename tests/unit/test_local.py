@@ -9,11 +9,10 @@ from rich.console import Console
 
 from score_distill import machine
 from score_distill.api import SecretKey, Serving
-from score_distill.contract import Progress, Summary
-from score_distill.errors import BadInput, Exit
+from score_distill.contract import Progress
+from score_distill.errors import BadInput
 from score_distill.executors.local import keys
 from score_distill.executors.local.display import Lines, table
-from score_distill.executors.local.runner import end_of_ranks
 from score_distill.executors.local.view import StepView, View, line, span
 from score_distill.machine import Machine
 from score_distill.serving import vllm
@@ -143,31 +142,3 @@ def test_a_terminal_shows_every_step_with_its_pace_and_obeys_no_markup() -> None
     assert rows[0][3:] == ["120/400", "tasks", "2/s", "2", "min", "20", "s", "left", "[red]x[/]"]
     assert rows[1] == ["sft", "waiting"]
     assert rows[2] == ["servers", "student", "ready"]
-
-
-def summaries(folder: Path, *reasons: str) -> Path:
-    for rank, reason in enumerate(reasons):
-        text = Summary(step="sft", succeeded=False, reason=reason).model_dump_json()
-        (folder / (f"summary-{rank}.json" if rank else "summary.json")).write_text(text)
-    return folder
-
-
-RANKS = [
-    (["MODEL", "Stopped"], Exit.MODEL),
-    (["BUG", "BAD_INPUT"], Exit.BAD_INPUT),
-    (["BUG", "Stopped"], Exit.BUG),
-    (["BUG"], Exit.INFRASTRUCTURE),
-    ([], Exit.INFRASTRUCTURE),
-]
-
-
-@pytest.mark.parametrize(("reasons", "code"), RANKS)
-def test_of_several_ranks_the_reason_counts_and_a_silent_one_was_killed(
-    tmp_path: Path, reasons: list[str], code: Exit
-) -> None:
-    assert end_of_ranks(1, summaries(tmp_path, *reasons), 2) == code
-
-
-def test_of_one_rank_and_of_other_codes_the_code_counts(tmp_path: Path) -> None:
-    assert end_of_ranks(1, tmp_path, 1) == Exit.BUG
-    assert end_of_ranks(137, tmp_path, 2) == 137

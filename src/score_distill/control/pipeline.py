@@ -12,6 +12,8 @@ from score_distill.contract import Verb
 
 Need = Literal["teacher", "student", "sandbox", "trainer"]
 
+SHARDED: frozenset[Verb] = frozenset()  # the verbs that share their tasks among workers
+
 
 @dataclass(frozen=True)
 class Step:
@@ -36,6 +38,26 @@ STEPS = (
     _step("rl", "rl", "prepare mentor sft", ("trainer", "student", "sandbox")),
     _step("evaluate", "evaluate", "prepare warmup sft rl", ("teacher", "student", "sandbox")),
 )
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The processes of a step: ``ranks`` of one trainer on each of ``nodes``, or ``shards`` that act on their own."""
+
+    shards: int = 1
+    nodes: int = 1
+    processes: int = 1
+
+    @property
+    def ranks(self) -> int:
+        return self.nodes * self.processes
+
+
+def workers_of(step: Step, spec: Spec) -> Workers:
+    if "trainer" in step.needs:
+        trainer = spec.resources.trainer
+        return Workers(nodes=trainer.nodes, processes=trainer.processes_per_node)
+    return Workers(shards=spec.resources.rollout.parallelism if step.verb in SHARDED else 1)
 
 
 def steps_of(spec: Spec) -> tuple[Step, ...]:

@@ -24,6 +24,16 @@ class Done:
     attempts: Mapping[str, int] = field(default_factory=dict)
 
 
+ATTEMPTED: Mapping[str, tuple[str, tuple[str, ...]]] = {"demonstrate": ("teacher", ("accepted", "rejected"))}
+
+
+def done_with(step: str, attempt: int, counts: Mapping[str, int], tokens: Mapping[str, int]) -> Done:
+    """A finished step by what its summary says; where its counts tell how many attempts a role made, those too."""
+    role, names = ATTEMPTED.get(step, ("", ()))
+    attempts = {role: sum(counts.get(name, 0) for name in names)} if role else {}
+    return Done(attempt, dict(counts), dict(tokens), attempts)
+
+
 @dataclass(frozen=True)
 class PlannedStep:
     """``tokens`` is what a finished step cost, or what another is estimated to cost."""

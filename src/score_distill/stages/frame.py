@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,11 +16,13 @@ from typing import Any
 from pydantic import JsonValue
 
 from score_distill.agent.prompts import PROMPT_VERSION
+from score_distill.api import settled
 from score_distill.artifacts.models import model_folder
 from score_distill.artifacts.places import Places
-from score_distill.artifacts.steps import StepReader, StepWriter
+from score_distill.artifacts.steps import Manifest, StepReader, StepWriter
 from score_distill.artifacts.store import Store
-from score_distill.contract import Progress, StageConfig, Summary
+from score_distill.contract import Progress, Score, StageConfig, Summary
+from score_distill.work_folder import WorkFolder, worker_of
 
 PROGRESS_SECONDS = 0.5
 
@@ -40,6 +43,10 @@ class Frame:
     @property
     def work(self) -> Path:
         return Path(self.config.work)
+
+    @cached_property
+    def worker(self) -> int:
+        return worker_of(os.environ)
 
     @property
     def places(self) -> Places:
@@ -62,10 +69,7 @@ class Frame:
         if not now and clock - self._reported < PROGRESS_SECONDS:
             return
         self._reported = clock
-        path = self.work / "progress.json"
-        part = path.with_suffix(".part")
-        part.write_text(Progress(done=done, total=total, unit=unit, message=message).model_dump_json())
-        part.replace(path)
+        WorkFolder(self.work).write_progress(self.worker, Progress(done=done, total=total, unit=unit, message=message))
 
     def finish(
         self,
@@ -94,19 +98,37 @@ class Frame:
             attempt=self.config.attempt,
             versions={"score-distill": version("score-distill"), "prompts": PROMPT_VERSION},
         )
-        return Summary(
-            step=self.config.step,
-            succeeded=True,
-            counts=dict(commit.manifest.counts),
-            metrics=dict(metrics or {}),
-            message="; ".join(problems or []),
-        )
+        return summary_of(commit.manifest)
+
+
+def summary_of(result: Manifest) -> Summary:
+    """What an executor is told of a step that is done."""
+    tokens: Counter[str] = Counter()
+    for row in entries(result, "usage"):
+        if isinstance(row, dict):
+            tokens[str(row["role"])] += int(str(row["prompt"])) + int(str(row["completion"]))
+    metrics, scores = result.summary.get("metrics"), entries(result, "scores")
+    return Summary(
+        step=result.step,
+        succeeded=True,
+        message="; ".join(map(str, entries(result, "problems"))),
+        counts=dict(result.counts),
+        metrics={name: float(str(value)) for name, value in metrics.items()} if isinstance(metrics, dict) else {},
+        tokens=dict(tokens),
+        scores=tuple(map(Score.model_validate, scores)),
+        digest=result.digest,
+    )
+
+
+def entries(result: Manifest, name: str) -> list[JsonValue]:
+    found = result.summary.get(name)
+    return found if isinstance(found, list) else []
 
 
 def config_digest(config: StageConfig) -> str:
     """What of the manifest a step's result depends on: all but where and how wide it runs."""
-    spec = config.spec.model_dump(mode="json", exclude={"resources", "budget", "artifacts"})
-    return hashlib.sha256(json.dumps([config.verb, config.step, spec], sort_keys=True).encode()).hexdigest()
+    basis = [config.verb, config.step, settled(config.spec)]
+    return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
 
 
 def first_of_each(rows: Iterator[dict[str, Any]], key: Callable[[dict[str, Any]], str]) -> Iterator[dict[str, Any]]:

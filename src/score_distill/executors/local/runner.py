@@ -1,15 +1,15 @@
-"""Executing the plan of a run on this machine: servers up, one process a step, again where it failed, to the report.
+"""Executing a run on this machine: servers up, the processes of a step, again where it failed, to the report.
 
-The plan decides what is to be done and the store knows what is done; this file only carries it out. A step counts as
-done when its manifest is in the store, whatever became of its process. Any process may be killed at any moment, this
-one included: the same command goes on.
+The policy decides and the store knows what is done; this file observes and acts. A step counts as done when its
+manifest is in the store, whatever became of its processes. Any process may be killed at any moment, this one included:
+the same command goes on.
 """
 
 import asyncio
 import json
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,37 +18,44 @@ from score_distill import machine
 from score_distill.api import DistillationRun
 from score_distill.artifacts.lock import RunLock
 from score_distill.artifacts.steps import completed_steps
-from score_distill.contract import StageConfig, Summary
+from score_distill.contract import StageConfig
 from score_distill.control.change import changes
-from score_distill.control.pipeline import Step
+from score_distill.control.pipeline import Step, workers_of
 from score_distill.control.plan import Plan, plan
-from score_distill.errors import BudgetSpent, Changed, Exit, Infrastructure, StageError, StepFailed
+from score_distill.control.policy import (
+    Decision,
+    Finished,
+    Observed,
+    Record,
+    ServerState,
+    Start,
+    Stop,
+    Suspended,
+    Wait,
+    decide,
+)
+from score_distill.errors import BadInput, StepFailed
 from score_distill.executors.local import processes
+from score_distill.executors.local.attempt import Attempt, stage_command
 from score_distill.executors.local.display import Display
 from score_distill.executors.local.fleet import Fleet
 from score_distill.executors.local.layout import Site
 from score_distill.executors.local.preflight import preflight
 from score_distill.executors.local.records import done_of
-from score_distill.executors.local.servers import Server
-from score_distill.executors.local.view import StepView, View, birth, read_progress
-from score_distill.train import launch
+from score_distill.executors.local.view import StepView, View, birth
+from score_distill.work_folder import WorkFolder
 
 LOOK_SECONDS = 0.5
-TRIES = 4
-
-
-def stage_command(step: Step, config: Path, ranks: int) -> list[str]:
-    return launch.torchrun(ranks, "score_distill.cli", ["stage", step.verb, "--config", str(config)])
 
 
 @dataclass(frozen=True)
 class Means:
-    """What tests replace: stages, servers, the checks beforehand, and how long to wait before a retry."""
+    """What tests replace: stages, servers, the checks beforehand, and the clock that retries wait by."""
 
     command: Callable[[Step, Path, int], list[str]] = stage_command
     fleet: Callable[[Site], Fleet] = Fleet
     preflight: bool = True
-    pause: Callable[[int], float] = lambda tries: float(min(30, 2**tries))
+    clock: Callable[[], float] = time.time
 
 
 async def execute(site: Site, display: Display, means: Means = Means()) -> None:
@@ -57,31 +64,27 @@ async def execute(site: Site, display: Display, means: Means = Means()) -> None:
         for folder in {site.folder, Path(site.store_uri, site.key)} if "://" not in site.store_uri else {site.folder}:
             stack.enter_context(RunLock(folder))
         processes.sweep(site.logs)
-        hold_to_manifest(site)
+        changed = differences(site)
         current = planned(site)
-        if means.preflight and current.left:
+        if means.preflight and current.left and not changed:
             display.say("checking files, models and endpoints ...")
             await preflight(site, current.left)
-        site.store.put(record_key(site), site.run.model_dump_json(by_alias=True, indent=1).encode())
+        if not changed:
+            site.store.put(record_key(site), site.run.model_dump_json(by_alias=True, indent=1).encode())
         async with means.fleet(site) as fleet:
-            await Run(site, fleet, display, means).steps()
+            await Run(site, fleet, display, means, changed).steps()
 
 
 def record_key(site: Site) -> str:
     return f"{site.key}/run.json"
 
 
-def hold_to_manifest(site: Site) -> None:
-    """Changed when the store has something that the run made with another manifest."""
+def differences(site: Site) -> tuple[str, ...]:
+    """The fields that differ from the manifest with which the store's results were made, and may not."""
     if not site.store.children(f"{site.key}/steps"):
-        return
+        return ()
     before = DistillationRun.model_validate_json(site.store.get(record_key(site)))
-    if found := changes(before, site.run):
-        lines = "\n".join(f"  {one}" for one in found)
-        raise Changed(
-            f"{site.store_uri}/{site.key} was begun with another manifest; give this one another metadata.name, "
-            f"or take back:\n{lines}"
-        )
+    return changes(before, site.run)
 
 
 def planned(site: Site) -> Plan:
@@ -91,201 +94,152 @@ def planned(site: Site) -> Plan:
 class Run:
     """One execution under way."""
 
-    def __init__(self, site: Site, fleet: Fleet, display: Display, means: Means) -> None:
-        self.site, self.fleet, self.display, self.means = site, fleet, display, means
+    def __init__(self, site: Site, fleet: Fleet, display: Display, means: Means, changed: tuple[str, ...] = ()) -> None:
+        self.site, self.fleet, self.display, self.means, self.changed = site, fleet, display, means, changed
         self.environ = machine.environment(site.store_environ, site.machine)
         site.work.mkdir(parents=True, exist_ok=True)
         record = {"manifest": site.run.model_dump(mode="json", by_alias=True), "base": str(site.base)}
         (site.work / "site.json").write_text(json.dumps(record))
-        names = [one.step.name for one in planned(site).steps]
-        steps = [StepView(name=name) for name in names]
+        self.done = done_of(completed_steps(site.store, site.key))
+        self.records: dict[str, Record] = {}
+        self.attempt: Attempt | None = None
+        self.coming: dict[str, asyncio.Task[None]] = {}
+        names = [one.step.name for one in plan(site.run, self.done, None).steps]
+        steps = [StepView(name=name, state="done" if name in self.done else "waiting") for name in names]
         self.view = View(run=site.key, pid=os.getpid(), born=birth(os.getpid()), began=time.time(), steps=steps)
 
     async def steps(self) -> None:
-        while (current := planned(self.site)).left:
-            for one in current.steps:
-                if one.state == "done" and self.view.step(one.step.name).state != "done":
-                    self.view.step(one.step.name).state = "done"
-            await self.fleet.keep(current.needs)
-            for server in self.fleet.of(current.needs):
-                server.begin()
-            self.show()
-            step = current.ready[0]
-            self.within_budget(current)
-            try:
-                await self.step(step, current)
-            except asyncio.CancelledError:
-                self.view.step(step.name).state = "interrupted"
-                self.show()
-                raise
-            except StageError:
-                self.view.step(step.name).state = "failed"
-                self.show()
-                raise
-            for server in self.fleet.of(step.needs):
-                server.succeeded()
-        for step_view in self.view.steps:
-            step_view.state = "done"
-        await self.fleet.keep(())
-        self.show()
-
-    def within_budget(self, current: Plan) -> None:
-        budget, spent = self.site.run.spec.budget.teacher_tokens, current.spent("teacher")
-        if budget is not None and "teacher" in current.ready[0].needs and spent >= budget:
-            raise BudgetSpent(
-                f"spec.budget.teacherTokens: {budget:,}; {spent:,} are spent before step {current.ready[0].name}"
-            )
-
-    async def step(self, step: Step, current: Plan) -> None:
-        """Run a step until it is done; tries that get further do not count against the bound."""
-        shown = self.view.step(step.name)
-        tries, furthest = 0, -1
-        while True:
-            code = await self.attempt(step, current)
-            if step.name in completed_steps(self.site.store, self.site.key):
-                break
-            summary = self.summary(step)
-            if code not in (Exit.INFRASTRUCTURE, *range(128, 256)) or code == Exit.INTERRUPTED:
-                raise StepFailed(self.complaint(step, code, summary), known(code))
-            reached = shown.progress.done if shown.progress else 0
-            tries, furthest = (1, reached) if reached > furthest else (tries + 1, furthest)
-            if tries >= TRIES:
-                raise Infrastructure(
-                    f"{self.complaint(step, code, summary)}\n  ({tries} tries in a row got no further)"
-                )
-            shown.state, shown.note = "retrying", first_line(summary.message) if summary else ended(code)
-            self.show()
-            await asyncio.sleep(self.means.pause(tries))
-        shown.state, shown.note, shown.ended = "done", "", time.time()
-        self.show()
-
-    async def attempt(self, step: Step, current: Plan) -> int:
-        """One process for a step; its exit code, or INFRASTRUCTURE when a server that it uses died."""
-        shown = self.view.step(step.name)
-        servers = self.fleet.of(step.needs)
-        shown.state, shown.began, shown.first = "running", time.time(), None
-        await self.watched(asyncio.gather(*(server.ready() for server in servers)), step, "waits for its servers")
-        config = self.config(step, current)
-        work = Path(config.work)
-        path = work / "stage.json"
-        path.write_text(config.model_dump_json(by_alias=True, indent=1), encoding="utf-8")
-        for old in work.glob("summary*.json"):
-            old.unlink()
-        before = read_progress(work / "progress.json")
-        shown.attempt, shown.began, shown.first = config.attempt, time.time(), before.done if before else 0
-        command = self.means.command(step, path, self.ranks(step))
-        process = await processes.start(step.name, command, self.environ, self.log(step))
-        ended = asyncio.create_task(process.wait())
-        deaths = {asyncio.create_task(server.death()): server for server in servers}
+        """Observe, decide, act, until the run is finished or stops with a StageError."""
         try:
-            await self.watched(asyncio.wait({ended, *deaths}, return_when=asyncio.FIRST_COMPLETED), step, "")
-            fallen: list[Server] = [server for death, server in deaths.items() if death.done()]
-            if fallen and not ended.done():
-                shown.note = f"server {fallen[0].name} died"
-                await process.stop()
-            code = await ended
-            return int(Exit.INFRASTRUCTURE) if fallen else end_of_ranks(code, work, self.ranks(step))
+            while not isinstance((decision := self.decided()).action, Finished):
+                await self.serve(decision)
+                await self.act(decision)
+                self.show()
+                await self.look(decision)
+            await self.fleet.keep(())
+            self.show()
+        except asyncio.CancelledError:
+            if self.attempt is not None:
+                self.view.step(self.attempt.step.name).state = "interrupted"
+                self.show()
+            raise
         finally:
-            for task in deaths:
+            if self.attempt is not None:
+                await self.attempt.stop()
+            for task in self.coming.values():
                 task.cancel()
-            if not ended.done():
-                await process.stop()
-            process.close()
-            shown.progress = read_progress(work / "progress.json") or shown.progress
 
-    async def watched(self, waiting: Awaitable[object], step: Step, note: str) -> None:
-        """Await something while the view is kept fresh."""
+    def decided(self) -> Decision:
+        servers: dict[str, ServerState] = {name: ServerState(True) for name in self.fleet.served}
+        for name, server in self.fleet.servers.items():
+            servers[name] = ServerState(server.up and self.arrived(name), "waits for its servers")
+        seen = Observed(self.done, self.records, servers, self.changed)
+        return decide(self.site.run, seen, self.means.clock())
+
+    def arrived(self, name: str) -> bool:
+        """Whether a server has answered; the bounded number of failed starts ends the run."""
+        task = self.coming.get(name)
+        if task is None or not task.done():
+            return False
+        task.result()
+        return True
+
+    async def serve(self, decision: Decision) -> None:
+        """Bring up the servers that are wanted, and end the others."""
+        await self.fleet.keep(decision.servers)
+        for name in set(self.coming) - decision.servers:
+            self.coming.pop(name).cancel()
+        for server in self.fleet.of(decision.servers):
+            task = self.coming.get(server.name)
+            if task is None or (task.done() and not server.up):
+                self.coming[server.name] = asyncio.create_task(server.ready())
+
+    async def act(self, decision: Decision) -> None:
+        match decision.action:
+            case Start(step, attempt, teacher_tokens):
+                await self.begin(step, attempt, teacher_tokens)
+            case Wait(step, "ServerNotReady", message):
+                self.view.step(step.name).note = message
+                if self.view.step(step.name).state == "waiting":
+                    self.view.step(step.name).state = "running"
+            case Stop(code, message, stopped):
+                if stopped is not None:
+                    self.view.step(stopped.name).state = "failed"
+                    self.show()
+                raise StepFailed(message, code)
+            case Suspended():
+                raise BadInput("spec.suspend: true; set it to false and the same command goes on")
+            case _:
+                pass
+
+    async def begin(self, step: Step, attempt: int, teacher_tokens: int | None) -> None:
+        """Start the processes of an attempt."""
+        folder = WorkFolder(self.site.work / step.name)
+        attempt = max(attempt, folder.last_attempt() + 1)
+        config = self.config(step, attempt, teacher_tokens)
         shown = self.view.step(step.name)
-        task = asyncio.ensure_future(waiting)
-        shown.note = note
-        try:
-            while not task.done():
-                shown.progress = read_progress(self.work(step) / "progress.json") or shown.progress
-                self.show()
-                await asyncio.wait({task}, timeout=LOOK_SECONDS)
-            task.result()
-        finally:
-            task.cancel()
-            shown.note = ""
+        before = folder.read_progress()
+        shown.state, shown.note, shown.attempt, shown.began = "running", "", attempt, time.time()
+        shown.first = before.done if before else 0
+        self.records[step.name] = self.records.get(step.name, Record()).started(attempt)
+        workers = workers_of(step, self.site.run.spec)
+        command = self.means.command(step, folder.write_config(config), workers.ranks)
+        log = self.site.logs / f"{step.name}.log"
+        servers = self.fleet.of(step.needs)
+        self.attempt = await Attempt.start(step, folder, command, self.environ, log, workers, servers)
 
-    def config(self, step: Step, current: Plan) -> StageConfig:
-        """What the step is told; every start of its process is another attempt."""
-        work = self.work(step)
-        work.mkdir(parents=True, exist_ok=True)
-        try:
-            attempt = int(json.loads((work / "stage.json").read_text())["attempt"]) + 1
-        except (OSError, ValueError, KeyError):
-            attempt = 1
-        budget = self.site.run.spec.budget.teacher_tokens
-        return StageConfig(
-            run=self.site.key,
-            step=step.name,
-            verb=step.verb,
-            attempt=attempt,
-            spec=self.site.run.spec,
-            base=str(self.site.base),
-            store=self.site.store_uri,
-            inputs=step.inputs,
-            work=str(work),
-            teacher=self.fleet.served.get("teacher") if "teacher" in step.needs else None,
-            student=self.fleet.served.get("student") if "student" in step.needs else None,
-            sandbox=str(self.fleet.socket) if "sandbox" in step.needs else None,
-            teacher_tokens=None if budget is None else budget - current.spent("teacher"),
+    async def look(self, decision: Decision) -> None:
+        """Return when something may have changed."""
+        if self.attempt is not None:
+            await self.attempt.wait(LOOK_SECONDS)
+            shown = self.view.step(self.attempt.step.name)
+            shown.progress = self.attempt.folder.read_progress() or shown.progress
+            if self.attempt.over:
+                await self.end(self.attempt)
+        elif coming := [task for task in self.coming.values() if not task.done()]:
+            await asyncio.wait(coming, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        elif isinstance(decision.action, Wait):
+            due = decision.action.until
+            await asyncio.sleep(LOOK_SECONDS if due is None else min(LOOK_SECONDS, max(0.0, due - self.means.clock())))
+
+    async def end(self, attempt: Attempt) -> None:
+        """Take note of how an attempt ended."""
+        self.attempt = None
+        ending = await attempt.end(self.means.clock())
+        name, shown = attempt.step.name, self.view.step(attempt.step.name)
+        shown.progress = attempt.folder.read_progress() or shown.progress
+        self.done = done_of(completed_steps(self.site.store, self.site.key))
+        if name in self.done:
+            self.records.pop(name)
+            shown.state, shown.note, shown.ended = "done", "", time.time()
+            for server in self.fleet.of(attempt.step.needs):
+                server.succeeded()
+        else:
+            self.records[name] = self.records[name].failed(ending, shown.progress.done if shown.progress else 0)
+            shown.state, shown.note = "retrying", ending.message.partition("\n")[0]
+
+    def config(self, step: Step, attempt: int, teacher_tokens: int | None) -> StageConfig:
+        served: Mapping[str, object] = {
+            name: self.fleet.served.get(name) for name in ("teacher", "student") if name in step.needs
+        }
+        return StageConfig.model_validate(
+            {
+                "run": self.site.key,
+                "step": step.name,
+                "verb": step.verb,
+                "attempt": attempt,
+                "spec": self.site.run.spec,
+                "base": str(self.site.base),
+                "store": self.site.store_uri,
+                "inputs": step.inputs,
+                "work": str(self.site.work / step.name),
+                "sandbox": str(self.fleet.socket) if "sandbox" in step.needs else None,
+                "teacher_tokens": teacher_tokens,
+                **served,
+            }
         )
 
     def show(self) -> None:
         self.view.servers = {name: server.state for name, server in self.fleet.servers.items()}
         self.view.write(self.site.work / "view.json")
         self.display.show(self.view, time.time())
-
-    def ranks(self, step: Step) -> int:
-        return self.site.run.spec.resources.trainer.processes_per_node if "trainer" in step.needs else 1
-
-    def work(self, step: Step) -> Path:
-        return self.site.work / step.name
-
-    def log(self, step: Step) -> Path:
-        return self.site.logs / f"{step.name}.log"
-
-    def summary(self, step: Step) -> Summary | None:
-        try:
-            return Summary.model_validate_json((self.work(step) / "summary.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-
-    def complaint(self, step: Step, code: int, summary: Summary | None) -> str:
-        """Why a step failed: its own words when it had any, else the end of its log."""
-        if summary is not None and summary.message and code != Exit.BUG:
-            return f"step {step.name}: {summary.message}"
-        log = self.log(step)
-        end = "\n".join(f"  {line}" for line in processes.last_lines(log, 15))
-        return f"step {step.name}: {ended(code)}; the end of {log}:\n{end}"
-
-
-def end_of_ranks(code: int, work: Path, ranks: int) -> int:
-    """The exit code of a step of several ranks, whose launcher ends with 1 whatever happened to one of them.
-
-    Each rank that ends by itself says why in a summary; one that was killed says nothing.
-    """
-    if code != Exit.BUG or ranks == 1:
-        return code
-    found = [Summary.model_validate_json(path.read_text(encoding="utf-8")) for path in work.glob("summary*.json")]
-    reasons = {one.reason for one in found}
-    understood = [end for end in Exit if end.name in reasons and end is not Exit.BUG]
-    if understood:
-        return int(understood[0])
-    return int(Exit.BUG if len(found) == ranks else Exit.INFRASTRUCTURE)
-
-
-def ended(code: int) -> str:
-    if code == 128 + 9:
-        return "its process was killed (by signal 9; was memory short?)"
-    return f"its process was ended by signal {code - 128}" if code > 128 else f"its process ended with exit code {code}"
-
-
-def first_line(text: str) -> str:
-    return text.partition("\n")[0]
-
-
-def known(code: int) -> Exit:
-    return Exit(code) if code in set(Exit) else Exit.BUG

@@ -68,6 +68,11 @@ class Server:
         return _said(await self._process.wait())
 
     @property
+    def up(self) -> bool:
+        """Whether its process lives; it may not answer yet."""
+        return self._process is not None and self._process.running
+
+    @property
     def pid(self) -> int | None:
         """Of its guard, while there is one."""
         return self._process.pid if self._process else None
