@@ -23,6 +23,8 @@ from score_distill.sandbox.wire import Unpacker, pack
 ToolCall = Callable[[list[Any], dict[str, Any]], Awaitable[Any]]
 
 _MESSAGE_BYTES = 1 << 30
+_WELCOME_SECONDS = 30.0
+_SCHEME = "unix://"
 
 
 class SandboxError(Infrastructure):
@@ -72,14 +74,22 @@ class Sandbox:
         self._welcome: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
     @classmethod
-    async def connect(cls, socket_path: str | os.PathLike[str]) -> Self:
-        sandbox = cls()
+    async def connect(cls, address: str | os.PathLike[str], *, welcome_seconds: float = _WELCOME_SECONDS) -> Self:
+        """``address`` is ``unix:///path`` or the path of the socket."""
+        sandbox, socket_path = cls(), os.fspath(address).removeprefix(_SCHEME)
         loop = asyncio.get_running_loop()
         try:
-            sandbox._transport, _ = await loop.create_unix_connection(lambda: _Wire(sandbox), os.fspath(socket_path))
+            sandbox._transport, _ = await loop.create_unix_connection(lambda: _Wire(sandbox), socket_path)
         except OSError as error:
-            raise SandboxLost(f"no sandbox daemon at {os.fspath(socket_path)}: {error.strerror}; retry") from error
-        sandbox.layers = tuple((await sandbox._welcome)["layers"])
+            raise SandboxLost(f"no sandbox daemon at {socket_path}: {error.strerror}; retry") from error
+        try:
+            async with asyncio.timeout(welcome_seconds):
+                sandbox.layers = tuple((await sandbox._welcome)["layers"])
+        except TimeoutError as error:
+            sandbox._transport.abort()
+            raise SandboxLost(
+                f"the sandbox daemon at {socket_path} did not answer in {welcome_seconds:g} s; retry"
+            ) from error
         return sandbox
 
     async def open(self, *, tools: Mapping[str, ToolCall] | None = None, seed: int = 0) -> "Branch":

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import resource
+import socket
 from collections.abc import Collection
 from pathlib import Path
 
@@ -35,7 +36,8 @@ async def serve(
 ) -> None:
     """Serve until cancelled; the socket appears when the zygote is warm.
 
-    ``scratch`` is an empty folder of its own. `Unsafe` when the machine lacks a layer not named in ``allow_missing``.
+    ``scratch`` is a folder of its own; who is in the socket's group may connect. `Unsafe` when the machine lacks a
+    layer that is not named in ``allow_missing``.
     """
     os.umask(0o022)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -48,7 +50,7 @@ async def serve(
     turns = Turns(limits.running, limits.waiting)
     connections: set[Connection] = set()
     server = await asyncio.get_running_loop().create_unix_server(
-        lambda: Connection(steps, turns, connections, zygote.layers), os.fspath(socket_path)
+        lambda: Connection(steps, turns, connections, zygote.layers), sock=_listener(Path(socket_path))
     )
     async with server:
         await asyncio.gather(
@@ -58,6 +60,19 @@ async def serve(
             _watch_memory(steps),
             _watch_cpu(steps),
         )
+
+
+def _listener(path: Path) -> socket.socket:
+    """Of mode 0660 from the first moment; a socket that an earlier daemon left is replaced."""
+    listener = socket.socket(socket.AF_UNIX)
+    path.unlink(missing_ok=True)
+    before = os.umask(0o117)
+    try:
+        listener.bind(os.fspath(path))
+    finally:
+        os.umask(before)
+    listener.listen(128)
+    return listener
 
 
 async def _end_strays(steps: Steps) -> None:

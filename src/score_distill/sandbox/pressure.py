@@ -7,9 +7,25 @@ likes, in a pod everybody. So the daemon ends the largest running step first.
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 _KEPT_FREE = 0.04
 _CGROUP = Path("/sys/fs/cgroup")
+
+
+class _Files(NamedTuple):
+    """Where a version of cgroups says what, below the root that a container sees as its own."""
+
+    bound: str
+    used: str
+    statistics: str
+    cached: str
+
+
+_V2 = _Files("memory.max", "memory.current", "memory.stat", "inactive_file")
+_V1 = _Files(
+    "memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"
+)
 
 
 def is_short(cgroup: Path = _CGROUP) -> bool:
@@ -17,10 +33,11 @@ def is_short(cgroup: Path = _CGROUP) -> bool:
     with open("/proc/meminfo") as file:
         lines = dict(line.split(":", 1) for line in file)
     total, left = (int(lines[key].split()[0]) << 10 for key in ("MemTotal", "MemAvailable"))
-    bound = _number(cgroup / "memory.max")
-    if bound is not None and bound < total:
-        cached = _cached(cgroup / "memory.stat")
-        total, left = bound, min(left, bound - (_number(cgroup / "memory.current") or 0) + cached)
+    for version in (_V2, _V1):
+        bound = _number(cgroup / version.bound)
+        if bound is not None and bound < total:
+            cached = _cached(cgroup / version.statistics, version.cached)
+            total, left = bound, min(left, bound - (_number(cgroup / version.used) or 0) + cached)
     return left < total * _KEPT_FREE
 
 
@@ -47,10 +64,10 @@ def _number(path: Path) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _cached(path: Path) -> int:
+def _cached(path: Path, name: str) -> int:
     """Bytes that a cgroup can give back: files it has read."""
     try:
         lines = dict(line.split() for line in path.read_text().splitlines())
     except OSError:
         return 0
-    return int(lines.get("inactive_file", 0))
+    return int(lines.get(name, 0))

@@ -13,11 +13,15 @@ from pathlib import Path
 
 
 class Scratch:
-    """All folders of a daemon, below ``root``."""
+    """All folders of a daemon, below ``root``; what an earlier daemon left there is removed."""
 
     def __init__(self, root: Path) -> None:
         self.live = root / "live"
         self._kept = root / "kept"
+        for left in (self.live, self._kept):
+            if left.exists():
+                left.chmod(0o700)
+                shutil.rmtree(left)
         self.live.mkdir(mode=0o311)
         self._kept.mkdir(mode=0o700)
 

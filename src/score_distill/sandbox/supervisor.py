@@ -1,8 +1,9 @@
 """The process above the daemon: it outlives it just long enough to end whatever the daemon left behind.
 
 Session processes are children of the daemon; when the daemon dies they pass to this process, a child subreaper, which
-kills them. It stops the daemon when its standard input ends, that is when whoever started it is gone. Its one argument
-is a JSON object with ``limits`` and the arguments of `daemon.serve`.
+kills them. It stops the daemon when it is told to by SIGTERM or SIGINT, and when its standard input ends where that is
+a pipe or a socket, for then whoever started it is gone; in a container it is neither. Its one argument is a JSON
+object with ``limits`` and the arguments of `daemon.serve`.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import json
 import os
 import select
 import signal
+import stat
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,19 +27,43 @@ def main() -> None:
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     supervisor = os.getpid()
+    asked = _asked_to_stop()
     daemon = os.fork()
     if daemon == 0:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != supervisor:
             os._exit(0)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
         _serve(arguments)
     descriptor = os.pidfd_open(daemon)
-    select.select([descriptor, 0], [], [])
+    ready, _, _ = select.select([descriptor, asked, *_starter()], [], [])
     with contextlib.suppress(ProcessLookupError):
         os.kill(daemon, signal.SIGKILL)
     _, status = os.waitpid(daemon, 0)
     _end_orphans()
+    if asked in ready:
+        sys.exit(0)
     sys.exit(abs(os.waitstatus_to_exitcode(status)))
+
+
+def _asked_to_stop() -> int:
+    """A descriptor that can be read once SIGTERM or SIGINT came. PID 1 of a container has no other answer to them."""
+    read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(write)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return read
+
+
+def _starter() -> list[int]:
+    """Standard input, where its end says that whoever started this is gone."""
+    try:
+        mode = os.fstat(0).st_mode
+    except OSError:
+        return []
+    return [0] if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else []
 
 
 def _serve(arguments: dict[str, Any]) -> NoReturn:
