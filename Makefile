@@ -24,7 +24,7 @@ setup: $(READY) ## Make .venv with everything pinned; at once when nothing chang
 quickstart: setup ## A whole distillation on two CPU cores, ends with a report
 	$(BIN)/score-distill run examples/quickstart.yaml
 
-test: setup ## All tests
+test: setup control-plane ## All tests that need no cluster with a node
 	$(BIN)/pytest
 
 check: setup ## Lint, format, types, layers
