@@ -36,8 +36,9 @@ check: setup ## Lint, format, types, layers
 bench: setup ## The benchmarks of the README, each against its peer in the same run
 	$(BIN)/python -m bench
 
-generate: setup ## Write docs/manifest.md from api.py
+generate: setup ## Write docs/manifest.md and the CRD from the API
 	$(BIN)/python -m score_distill.manifest_docs docs/manifest.md
+	$(BIN)/python -m score_distill.crd crds/distill.score.dev_distillationruns.yaml
 
 lock: $(UV) ## Pin every dependency anew in requirements/cpu.lock
 	$(UV) pip compile pyproject.toml --all-extras --override requirements/overrides.txt -o requirements/cpu.lock \

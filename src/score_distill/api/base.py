@@ -14,6 +14,7 @@ LABEL_VALUE = r"^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?$"
 QUANTITY = r"^[0-9]{1,15}([.][0-9]{1,9})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
 COUNT = r"^([1-9][0-9]{0,14}|[1-9][0-9]{0,11}k|[1-9][0-9]{0,8}M|[1-9][0-9]{0,5}G)$"
 INT_OR_STRING = "x-kubernetes-int-or-string"
+LIST_TYPE, MAP_KEYS = "x-kubernetes-list-type", "x-kubernetes-list-map-keys"
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, StringConstraints(pattern=LABEL, max_length=52)]
@@ -41,8 +42,8 @@ def _quantity_of(value: Any) -> Any:
 
 Count = Annotated[
     int,
-    BeforeValidator(count_of),
     Field(ge=1, le=10**15, json_schema_extra={INT_OR_STRING: True, "pattern": COUNT, "maxLength": 15}),
+    BeforeValidator(count_of),
 ]
 Quantity = Annotated[
     str,

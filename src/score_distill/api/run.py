@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from score_distill.api.base import Count, Model, Name, Uri
+from score_distill.api.base import LIST_TYPE, Count, Model, Name, Uri
 from score_distill.api.method import Method
 from score_distill.api.models import Student, Teacher
 from score_distill.api.resources import Images, Resources, Scheduling
@@ -59,6 +59,7 @@ class Spec(Model):
         min_length=1,
         max_length=8,
         description="python: the code tool; read: the documents of the task",
+        json_schema_extra={LIST_TYPE: "set"},
     )
     method: Method = Method()
     resources: Resources = Resources()

@@ -9,9 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from score_distill.api.base import Fraction, Message, Model, Uri
-
-LIST_TYPE, MAP_KEYS = "x-kubernetes-list-type", "x-kubernetes-list-map-keys"
+from score_distill.api.base import LIST_TYPE, MAP_KEYS, Fraction, Message, Model, Uri
 
 Whole = Annotated[int, Field(ge=0, le=2**53)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[-_.a-zA-Z0-9]+$")]

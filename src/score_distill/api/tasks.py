@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from score_distill.api.base import Label, Model, Uri
+from score_distill.api.base import LIST_TYPE, MAP_KEYS, Label, Model, Uri
 
 Format = Literal["qa", "gsm8k", "chat"]
 Metric = Literal["math", "exact", "f1"]
@@ -28,7 +28,10 @@ class Tasks(Model):
 
     train: TaskSet
     eval: tuple[EvalSet, ...] = Field(
-        min_length=1, max_length=32, description="held-out sets, evaluate alone opens them"
+        min_length=1,
+        max_length=32,
+        description="held-out sets, evaluate alone opens them",
+        json_schema_extra={LIST_TYPE: "map", MAP_KEYS: ["name"]},
     )
 
     @model_validator(mode="after")
