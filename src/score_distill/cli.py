@@ -119,6 +119,21 @@ def stage(
         _stage(verb, config)
 
 
+@app.command()
+def fetch(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="A model as the manifest names it: hf://, s3://, pvc://.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; a folder inside a mount, not the mount.")],
+    untied: Annotated[
+        bool, typer.Option("--untied", help="Make tied embeddings two, so weights can be loaded.")
+    ] = False,
+) -> None:
+    """Put a model into a folder, whole or not at all; nothing happens when it is there. For pods."""
+    with exit_codes():
+        from score_distill.serving.fetch import fetch
+
+        fetch(uri, folder, os.environ, Path(os.environ.get("SCORE_CLAIMS", "/claims")), untied=untied)
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
 def sandbox(context: typer.Context) -> None:
     """The sandbox for code that models write; see sandbox --help."""

@@ -24,14 +24,14 @@ from score_distill.agent.completer import OpenAIClient
 from score_distill.api import Agent, Serving
 from score_distill.artifacts.models import model_folder
 from score_distill.contract import Served
-from score_distill.errors import BadInput
-from score_distill.executors.local import keys, processes
+from score_distill.executors.local import keys
 from score_distill.executors.local.layout import Site
 from score_distill.executors.local.servers import Launch, Server
 from score_distill.sandbox.client import Sandbox, SandboxError
 from score_distill.sandbox.limits import MIB, Limits
 from score_distill.serving import vllm
 from score_distill.serving.probe import PROBE, record_probe
+from score_distill.serving.untie import untie
 
 Name = Literal["teacher", "student", "sandbox"]
 MODEL_SECONDS, SANDBOX_SECONDS = 1800.0, 120.0
@@ -121,24 +121,8 @@ class Fleet:
         folder = self.site.work / "servers" / "base"
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        if json.loads((source / "config.json").read_text()).get("tie_word_embeddings") is False:
-            folder.mkdir()
-            for path in source.iterdir():
-                if not path.name.startswith(".") and path.name != PROBE:
-                    (folder / path.name).symlink_to(path.resolve())
-            return folder
-        code = "import sys; from pathlib import Path; from score_distill.train.export import untie; "
-        code += "untie(Path(sys.argv[1]), Path(sys.argv[2])).joinpath('probe.json').unlink(missing_ok=True)"
-        log = self.site.logs / "untie.log"
-        command = [sys.executable, "-c", code, str(source), str(folder)]
-        environ = machine.environment(self.site.environ, self.site.machine)
-        process = await processes.start("untie", command, environ, log)
-        try:
-            if code_of := await process.wait():
-                end = "\n".join(f"  {line}" for line in processes.last_lines(log, 5))
-                raise BadInput(f"{source}: its tied embeddings could not be untied (exit code {code_of}):\n{end}")
-        finally:
-            process.close()
+        await asyncio.to_thread(untie, source, folder, lambda file, new: new.symlink_to(file))
+        (folder / PROBE).unlink(missing_ok=True)
         return folder
 
     async def sandbox(self) -> Launch:
