@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kubernetes import client, utils
+from tests.cluster.waiting import eventually
 
 LABEL = "distill.score.dev/role"
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -27,6 +28,21 @@ def mount(
         raise RuntimeError("pods run Python 3.11, as Debian bookworm has it: make .venv with that version")
     for one in _objects(namespace, values, label, checkout):
         utils.create_from_dict(api, one)
+    eventually(lambda: _is_in_force(client.CoreV1Api(api), namespace, {label: values[0]}))
+
+
+def _is_in_force(core: client.CoreV1Api, namespace: str, labels: dict[str, str]) -> None:
+    """An API server heeds a policy only some time after it was made."""
+    security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    pod = {
+        "metadata": {"generateName": "probe-", "labels": labels},
+        "spec": {
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{"name": "probe", "image": "registry.invalid/none:1", "securityContext": security}],
+        },
+    }
+    admitted = core.create_namespaced_pod(namespace, pod, dry_run="All")
+    assert _CLAIM in [volume.name for volume in admitted.spec.volumes or []], "the policy is not in force"
 
 
 def _objects(namespace: str, values: Sequence[str], label: str, checkout: Path) -> list[dict[str, object]]:

@@ -86,7 +86,7 @@ def test_a_restricted_pod_with_the_mounted_environment_is_reached_by_its_service
 
     def ready() -> None:
         statuses = core.read_namespaced_pod("server", NAMESPACE).status.container_statuses or []
-        assert any(one.ready for one in statuses), statuses
+        assert any(one.ready for one in statuses), core.read_namespaced_pod_log("server", NAMESPACE)
 
     eventually(ready, within=180)
 
