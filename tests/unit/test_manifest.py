@@ -41,7 +41,7 @@ def test_quantities_are_texts_or_whole_numbers() -> None:
     amounts = {"cpu": 2, "memory": "1.5Gi"}
     run = parse(manifest(resources={"teacher": {"requests": amounts}, "trainer": {"limits": {"cpu": "500m"}}}))
     assert run.spec.resources.teacher.requests.cpu == "2"
-    assert [amount(one) for one in ("2", "1.5Gi", "500m", "3k")] == [2, 1.5 * 2**30, Decimal("0.5"), 3000]
+    assert [amount(one) for one in ("2", "1.5Ki", "4Gi", "500m", "3k")] == [2, 1536, 2**32, Decimal("0.5"), 3000]
 
 
 def test_status_and_cluster_metadata_are_not_faults() -> None:

@@ -13,7 +13,7 @@ _POWERS |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
 
 def amount(quantity: str) -> Decimal:
     """A Kubernetes quantity such as ``500m`` or ``4Gi`` as a number."""
-    digits = quantity.rstrip("mkMGTPi")
+    digits = quantity.rstrip("mkKMGTPi")
     suffix = quantity[len(digits) :]
     return Decimal(digits) / 1000 if suffix == "m" else Decimal(digits) * _POWERS[suffix]
 
