@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from tests.cluster import network
@@ -88,5 +89,10 @@ def _remove_groups() -> None:
     for hierarchy in hierarchies():
         groups = [path for path in (hierarchy / CGROUP).rglob("*") if path.is_dir()]
         for group in [*sorted(groups, reverse=True), hierarchy / CGROUP]:
-            with suppress(FileNotFoundError):
-                eventually(group.rmdir, within=10, every=0.1)
+            eventually(partial(_remove, group), within=10, every=0.1)
+
+
+def _remove(group: Path) -> None:
+    """It is busy for a moment after its last process."""
+    with suppress(FileNotFoundError):
+        group.rmdir()
