@@ -96,13 +96,16 @@ class Upstream:
             return off
 
     async def watch(self) -> None:
-        """Prove each new process, for ever."""
+        """Prove each new process, for ever; a reason why not is logged once."""
+        said = ""
         while True:
             try:
                 if await self._started() != self._proven or not self.proven:
                     await self._renew()
+                said = ""
             except StageError as error:
-                log.warning("%s", error)
+                if said != (said := str(error)):
+                    log.warning("%s", said)
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _renew(self) -> None:

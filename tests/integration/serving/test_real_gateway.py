@@ -64,12 +64,12 @@ async def running(command: list[str], environ: dict[str, str], log: Path) -> Asy
         await process.wait()
 
 
-async def ready(url: str) -> None:
+async def ready(url: str, status: int = 200) -> None:
     async with asyncio.timeout(900), aiohttp.ClientSession() as session:
         while True:
             try:
                 async with session.get(f"{url}/ready") as response:
-                    if response.status == 200:
+                    if response.status == status:
                         return
             except aiohttp.ClientError:
                 pass
@@ -113,8 +113,8 @@ async def test_a_killed_vllm_serves_the_loaded_weights_again_and_never_its_base(
             loaded = await model_server(served, "float32").load(trained)
             assert loaded.difference < 1e-4
             listener = asyncio.create_task(listen())
+        await ready(url, status=503)
         async with running(start, environ, tmp_path / "vllm.log"):
-            await asyncio.sleep(2)  # the gateway has seen it die: /ready is of the new process
             await ready(url)
             before = len(heard)
             while len(heard) < before + 5 and not listener.done():
