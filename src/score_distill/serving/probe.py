@@ -37,7 +37,8 @@ def read_probe(checkpoint: Path) -> Probe:
 
 async def record_probe(client: OpenAIClient, model: Path, into: Path | None = None) -> None:
     """Write the probe of a model that the server has just loaded by itself, beside it or ``into`` a folder."""
-    vocabulary = json.loads((model / "config.json").read_text())["vocab_size"]
+    config = json.loads((model / "config.json").read_text())
+    vocabulary = config.get("text_config", config)["vocab_size"]
     tokens = [(7919 * n + 13) % vocabulary for n in range(64)]
     logprobs = await client.prompt_logprobs(tokens)
     path = (into or model) / PROBE

@@ -103,8 +103,8 @@ class Upstream:
                 if await self._started() != self._proven or not self.proven:
                     await self._renew()
                 said = ""
-            except StageError as error:
-                if said != (said := str(error)):
+            except Exception as error:  # whatever it is, it stays unproven, and may be well a second later
+                if said != (said := str(error) if isinstance(error, StageError) else repr(error)):
                     log.warning("%s", said)
             await asyncio.sleep(WATCH_SECONDS)
 
