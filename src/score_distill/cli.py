@@ -235,13 +235,15 @@ def _report(site: "Site") -> None:
 def _stage(verb: str, path: Path) -> None:
     from score_distill.contract import Summary
     from score_distill.errors import exit_of
-    from score_distill.work_folder import read_config, report_end
+    from score_distill.progress_server import serve_where_asked
+    from score_distill.work_folder import WorkFolder, read_config, report_end
 
     config = read_config(path)
     if config.verb != verb:
         raise BadInput(f"{path}: is for {config.verb}, not for {verb}")
     summary = Summary(step=config.step, succeeded=False, reason="Stopped", message="stopped by a signal")
     try:
+        serve_where_asked(config, WorkFolder(Path(config.work)), os.environ)
         from score_distill.stages.entry import run_stage
 
         summary = run_stage(config, os.environ)

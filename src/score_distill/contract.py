@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from score_distill.api import Model, Spec
+from score_distill.api import Model, Score, Spec
 
 Verb = Literal["prepare", "demonstrate", "sft", "mentor", "rl", "evaluate"]
 
@@ -62,17 +62,6 @@ class Progress(Model):
     total: int | None
     unit: str
     message: str = ""
-
-
-class Score(Model):
-    """A model's share of right answers on an eval set, with its Wilson 95 % interval; ``n`` tasks."""
-
-    model: str
-    eval: str
-    score: float
-    low: float
-    high: float
-    n: int
 
 
 class Summary(Model):

@@ -18,6 +18,7 @@ from score_distill.errors import BadInput
 T = TypeVar("T", Progress, Summary)
 WORKER = "SCORE_WORKER"
 TERMINATION_LOG = "SCORE_TERMINATION_LOG"
+PROGRESS_PORT = "SCORE_PROGRESS_PORT"
 
 
 def worker_of(environ: Mapping[str, str]) -> int:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from score_distill.contract import TERMINATION_BYTES, Progress, Score, Summary
+from score_distill.api import Score
+from score_distill.contract import TERMINATION_BYTES, Progress, Summary
 from score_distill.work_folder import WorkFolder, worker_of
 
 LONG = ["x" * 10_000, "\x00\x1b[31m" * 3000, "\U0001f600" * 5000, '"\\' * 5000, "é" * 1499 + "\ud800"]

@@ -34,22 +34,22 @@ def test_vllm_is_told_what_the_manifest_says_and_no_key() -> None:
 
 def test_a_gpu_gets_graphs_and_no_settings_for_cpu() -> None:
     assert "--enforce-eager" not in vllm.command(Path("/m"), "t", Serving(), 1, GPU)
-    assert "VLLM_CPU_KVCACHE_SPACE" not in vllm.environ({}, GPU, Path("/h"), "k", managed=False)
+    assert "VLLM_CPU_KVCACHE_SPACE" not in vllm.environ({}, GPU, Path("/h"), managed=False)
 
 
 def test_only_the_student_can_be_managed_and_no_server_gets_the_users_secrets() -> None:
     given = {"AWS_SECRET_ACCESS_KEY": "a", "HF_TOKEN": "b", "PATH": "/bin", "HOME": "/root"}
-    found = vllm.environ(given, CPU, Path("/h"), "k", managed=True)
+    found = vllm.environ(given, CPU, Path("/h"), managed=True)
     assert found["VLLM_SERVER_DEV_MODE"] == "1"
-    assert vllm.environ(given, CPU, Path("/h"), "k", managed=False)["VLLM_SERVER_DEV_MODE"] == "0"
-    assert (found["VLLM_API_KEY"], found["HOME"], found["PATH"]) == ("k", "/h", "/bin")
+    assert vllm.environ(given, CPU, Path("/h"), managed=False)["VLLM_SERVER_DEV_MODE"] == "0"
+    assert (found["HOME"], found["PATH"]) == ("/h", "/bin")
     assert not {"AWS_SECRET_ACCESS_KEY", "HF_TOKEN"} & found.keys()
 
 
 def test_the_users_word_on_the_cache_counts() -> None:
-    assert vllm.environ({}, CPU, Path("/h"), "k", managed=False)["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    assert vllm.environ({}, CPU, Path("/h"), managed=False)["VLLM_CPU_KVCACHE_SPACE"] == "1"
     given = {"VLLM_CPU_KVCACHE_SPACE": "6"}
-    assert vllm.environ(given, CPU, Path("/h"), "k", managed=False)["VLLM_CPU_KVCACHE_SPACE"] == "6"
+    assert vllm.environ(given, CPU, Path("/h"), managed=False)["VLLM_CPU_KVCACHE_SPACE"] == "6"
 
 
 def test_few_cores_mean_one_thread_a_process_unless_the_user_says_otherwise() -> None:

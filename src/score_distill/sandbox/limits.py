@@ -5,6 +5,9 @@ its comment says otherwise. What happens at a bound is decided in `outcome`; how
 """
 
 from dataclasses import dataclass, fields
+from math import ceil
+
+from score_distill.api import Agent
 
 MIB = 1 << 20
 LIBRARIES = ("numpy", "sympy")  # what code can import besides the standard library, where installed
@@ -57,3 +60,17 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "states": (1, 1_000_000),
     "idle_seconds": (1, 86_400),
 }
+
+
+def limits_of(agent: Agent, cores: int) -> Limits:
+    """What the manifest says of one step's code, as the sandbox takes it.
+
+    More steps at once than the cores can run would only wait for each other, and time out while they do.
+    """
+    return Limits(
+        running=max(8, 4 * cores),
+        wall_seconds=agent.step_seconds,
+        cpu_seconds=ceil(agent.step_seconds),
+        memory_bytes=agent.memory_mib * MIB,
+        observation_chars=max(128, agent.observation_chars),
+    )

@@ -1,7 +1,7 @@
 """How vLLM is started for a run: the command and the environment, pure. Keeping it up is ``servers.py``.
 
-It listens on 127.0.0.1 alone. The API key goes by environment, never in an argument. Only the student's server has
-vLLM's management routes (weight push), which no key guards.
+It listens on 127.0.0.1 alone. The API key is added to the environment as VLLM_API_KEY, never to the arguments. Only
+the student's server has vLLM's management routes (weight push), which no key guards.
 """
 
 import sys
@@ -12,7 +12,9 @@ from score_distill.api import Serving
 from score_distill.machine import Machine
 
 
-def command(model: Path, name: str, serving: Serving, port: int, machine: Machine) -> list[str]:
+def command(
+    model: Path, name: str, serving: Serving, port: int, machine: Machine, *, python: str = sys.executable
+) -> list[str]:
     options = {
         "--model": str(model),
         "--served-model-name": name,
@@ -29,10 +31,10 @@ def command(model: Path, name: str, serving: Serving, port: int, machine: Machin
         # With its own variable below: the worker in the engine's process, or the two wait for each other by spinning.
         flags += ["--distributed-executor-backend", "uni"]
     words = [word for option in options.items() for word in option]
-    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words, *flags, *serving.args]
+    return [python, "-m", "vllm.entrypoints.openai.api_server", *words, *flags, *serving.args]
 
 
-def environ(given: Mapping[str, str], machine: Machine, home: Path, key: str, *, managed: bool) -> dict[str, str]:
+def environ(given: Mapping[str, str], machine: Machine, home: Path, *, managed: bool) -> dict[str, str]:
     """``home`` takes every file that vLLM would leave in the user's folders; ``managed`` opens the weight push."""
     secrets = ("AWS_", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
     kept = {name: value for name, value in given.items() if not name.startswith(secrets)}
@@ -40,7 +42,6 @@ def environ(given: Mapping[str, str], machine: Machine, home: Path, key: str, *,
         "HOME": str(home),
         "XDG_CACHE_HOME": str(home / "cache"),
         "XDG_CONFIG_HOME": str(home / "config"),
-        "VLLM_API_KEY": key,
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",

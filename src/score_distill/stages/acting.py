@@ -126,9 +126,10 @@ async def floor(frame: Frame, finished: frozenset[str], *, durable: bool = True)
         sandbox = await Sandbox.connect(config.sandbox)
         stack.push_async_callback(sandbox.close)
         concurrency = config.spec.resources.rollout.concurrency
-        student = await _client(stack, config.student, concurrency)
+        served = frame.student
+        student = await _client(stack, served, concurrency)
         teacher = await _client(stack, config.teacher, min(concurrency, config.spec.teacher.concurrency))
-        chat = ChatFormat(Path(config.student.model_dir)) if config.student and config.student.model_dir else None
+        chat = ChatFormat(Path(served.model_dir)) if served and served.model_dir else None
         yield Floor(frame, sandbox, ledger, student, teacher, chat)
 
 

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+from score_distill.api import Score
 from score_distill.artifacts.steps import manifest_key, read_manifest
-from score_distill.artifacts.store import open_store
+from score_distill.artifacts.store import Store, open_store
 from score_distill.contract import StageConfig, Summary
+from score_distill.report import gather, write_report
 from score_distill.stages.frame import summary_of
 
 
@@ -16,6 +18,25 @@ def run_stage(config: StageConfig, environ: Mapping[str, str]) -> Summary:
     store = open_store(config.store, environ, Path(config.base))
     Path(config.work).mkdir(parents=True, exist_ok=True)
     if store.exists(manifest_key(config.run, config.step)):
-        return summary_of(read_manifest(store, config.run, config.step))
-    module = importlib.import_module(f"score_distill.stages.{config.verb}")
-    return cast(Summary, module.run(config, store))
+        summary = summary_of(read_manifest(store, config.run, config.step))
+    else:
+        module = importlib.import_module(f"score_distill.stages.{config.verb}")
+        summary = cast(Summary, module.run(config, store))
+    return with_report(config, store, summary) if config.verb == "evaluate" else summary
+
+
+def report_key(run: str, name: str) -> str:
+    return f"{run}/report/{name}"
+
+
+def with_report(config: StageConfig, store: Store, summary: Summary) -> Summary:
+    """Put the report beside the results, where who has no folder of the run finds it, and tell its scores."""
+    page = write_report(store, config.run, Path(config.work, "report"))
+    for path in page.parent.glob("report.*"):
+        store.put(report_key(config.run, path.name), path)
+    found = [
+        Score(model=one.model, eval=one.eval, score=one.score, low=one.low, high=one.high, n=one.n)
+        for one in gather(store, config.run).scores
+        if one.score is not None and one.low is not None and one.high is not None
+    ]
+    return summary.model_copy(update={"scores": tuple(found)})

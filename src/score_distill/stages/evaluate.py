@@ -59,7 +59,7 @@ class Evaluation:
 
     async def students(self, here: Floor, outcomes: Appender) -> None:
         """Push and evaluate one student after another; those with nothing left are not pushed."""
-        served = here.frame.config.student
+        served = here.frame.student
         for model in self.models:
             if model == "teacher" or not any(True for _ in self.left(model)):
                 continue

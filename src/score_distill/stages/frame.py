@@ -21,7 +21,7 @@ from score_distill.artifacts.models import model_folder
 from score_distill.artifacts.places import Places
 from score_distill.artifacts.steps import Manifest, StepReader, StepWriter
 from score_distill.artifacts.store import Store
-from score_distill.contract import Progress, Score, StageConfig, Summary
+from score_distill.contract import Progress, Served, StageConfig, Summary
 from score_distill.work_folder import WorkFolder, worker_of
 
 PROGRESS_SECONDS = 0.5
@@ -62,6 +62,14 @@ class Frame:
         if step == "base":
             return model_folder(self.config.spec.student.model, self.places)
         return self.input(step).fetch_tree("model", self.work.parent / "cache")
+
+    @cached_property
+    def student(self) -> Served | None:
+        """The student's server; where its base model is not on a shared disk, it is fetched for its tokenizer."""
+        served = self.config.student
+        if served is None or served.model_dir is not None:
+            return served
+        return served.model_copy(update={"model_dir": str(self.model("base"))})
 
     def progress(self, done: int, total: int | None, unit: str, message: str = "", *, now: bool = False) -> None:
         """Report how far the stage is; reports that come too fast are left out unless ``now``."""
@@ -107,7 +115,7 @@ def summary_of(result: Manifest) -> Summary:
     for row in entries(result, "usage"):
         if isinstance(row, dict):
             tokens[str(row["role"])] += int(str(row["prompt"])) + int(str(row["completion"]))
-    metrics, scores = result.summary.get("metrics"), entries(result, "scores")
+    metrics = result.summary.get("metrics")
     return Summary(
         step=result.step,
         succeeded=True,
@@ -115,7 +123,6 @@ def summary_of(result: Manifest) -> Summary:
         counts=dict(result.counts),
         metrics={name: float(str(value)) for name, value in metrics.items()} if isinstance(metrics, dict) else {},
         tokens=dict(tokens),
-        scores=tuple(map(Score.model_validate, scores)),
         digest=result.digest,
     )
 

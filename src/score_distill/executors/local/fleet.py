@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
-from math import ceil
 from pathlib import Path
 from typing import Literal, Self
 
@@ -21,14 +20,14 @@ import aiohttp
 
 from score_distill import machine
 from score_distill.agent.completer import OpenAIClient
-from score_distill.api import Agent, Serving
+from score_distill.api import Serving
 from score_distill.artifacts.models import model_folder
 from score_distill.contract import Served
 from score_distill.executors.local import keys
 from score_distill.executors.local.layout import Site
 from score_distill.executors.local.servers import Launch, Server
 from score_distill.sandbox.client import Sandbox, SandboxError
-from score_distill.sandbox.limits import MIB, Limits
+from score_distill.sandbox.limits import limits_of
 from score_distill.serving import vllm
 from score_distill.serving.probe import PROBE, record_probe
 from score_distill.serving.untie import untie
@@ -114,7 +113,8 @@ class Fleet:
             return True
 
         command = vllm.command(folder, name, serving, port, site.machine)
-        return Launch(command, vllm.environ(given, site.machine, home, key, managed=managed), ready)
+        environ = vllm.environ(given, site.machine, home, managed=managed) | {"VLLM_API_KEY": key}
+        return Launch(command, environ, ready)
 
     async def _untied(self, source: Path) -> Path:
         """A folder of our own with the base student, whose weights can be pushed: tied embeddings made two."""
@@ -129,7 +129,7 @@ class Fleet:
         folder = Path(tempfile.mkdtemp(dir=self._socket_folder.name))
         path, scratch = folder / "sock", folder / "scratch"
         scratch.mkdir()
-        bounds = limits(self.site.run.spec.method.agent, self.site.machine.cores)
+        bounds = limits_of(self.site.run.spec.method.agent, self.site.machine.cores)
         arguments = {"limits": asdict(bounds), "libraries": [], "socket": str(path), "scratch": str(scratch)}
 
         async def ready() -> bool:
@@ -140,20 +140,6 @@ class Fleet:
 
         command = [sys.executable, "-m", "score_distill.sandbox.supervisor", json.dumps(arguments)]
         return Launch(command, machine.bare_environment(self.site.environ), ready)
-
-
-def limits(agent: Agent, cores: int) -> Limits:
-    """What the manifest says of one step's code, as the sandbox takes it.
-
-    More steps at once than the cores can run would only wait for each other, and time out while they do.
-    """
-    return Limits(
-        running=max(8, 4 * cores),
-        wall_seconds=agent.step_seconds,
-        cpu_seconds=ceil(agent.step_seconds),
-        memory_bytes=agent.memory_mib * MIB,
-        observation_chars=max(128, agent.observation_chars),
-    )
 
 
 def free_port() -> int:

@@ -1,0 +1,244 @@
+"""The status of a run in a cluster: from the last one, what was observed and what was decided to the next. Pure.
+
+Conditions are the truth; step, progress and score are for a table. A condition keeps the time of its last change.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from score_distill.api import (
+    ArtifactsStatus,
+    Condition,
+    DistillationRun,
+    Score,
+    Status,
+    StepStatus,
+    StepTokens,
+    Usage,
+)
+from score_distill.contract import Progress, Summary
+from score_distill.control.pipeline import Step
+from score_distill.control.plan import Plan
+from score_distill.control.policy import Action, Decision, Finished, Observed, Record, Start, Stop, Suspended, Wait
+from score_distill.errors import Exit
+
+MESSAGE = 1000
+STOPPED = {Exit.BUDGET: "BudgetExceeded", Exit.CHANGED: "SpecChanged"}
+
+
+def reason_of(code: Exit) -> str:
+    """The CamelCase reason of an exit: ``BadInput``, ``Infrastructure`` ..."""
+    return STOPPED.get(code) or "".join(word.title() for word in code.name.split("_"))
+
+
+def next_status(
+    run: DistillationRun,
+    before: Status,
+    decision: Decision,
+    seen: Observed,
+    *,
+    generation: int,
+    now: float,
+    summaries: Mapping[str, Summary],
+    progress: Mapping[str, Progress],
+    trouble: tuple[str, str] | None = None,
+    key: str = "",
+) -> Status:
+    """``trouble`` is the reason and message of pods that do not run; ``key`` is the run's in its store."""
+    old = {one.name: one for one in before.steps}
+    steps = tuple(
+        _step(
+            one.step,
+            old.get(one.step.name, StepStatus(name=one.step.name, state="Waiting")),
+            decision.action,
+            seen.records.get(one.step.name, Record()),
+            summaries.get(one.step.name),
+            progress.get(one.step.name),
+            done=one.state == "done",
+            now=now,
+        )
+        for one in decision.plan.steps
+    )
+    scores = next((one.scores for one in summaries.values() if one.scores), before.scores)
+    current = _current(decision.action, decision.plan)
+    shown = next((one for one in steps if one.name == current), None)
+    facts = list(_facts(run, decision, seen, trouble))
+    return Status(
+        observed_generation=generation,
+        conditions=_conditions(before.conditions, facts, generation, now),
+        step=current,
+        progress=_progress(shown),
+        score=_best(scores),
+        steps=steps,
+        usage=_usage(steps),
+        scores=scores,
+        artifacts=_artifacts(run, key, decision.plan, summaries, before.artifacts),
+    )
+
+
+def _step(
+    step: Step,
+    old: StepStatus,
+    action: Action,
+    record: Record,
+    summary: Summary | None,
+    progress: Progress | None,
+    *,
+    done: bool,
+    now: float,
+) -> StepStatus:
+    at = datetime.fromtimestamp(int(now), UTC)
+    if done:
+        if summary is None:
+            return old
+        tokens = StepTokens(teacher=summary.tokens.get("teacher", 0), student=summary.tokens.get("student", 0))
+        total = old.total if progress is None else progress.total
+        return old.model_copy(
+            update={
+                "state": "Succeeded",
+                "attempt": max(old.attempt, record.attempt),
+                "done": total or old.done,
+                "total": total,
+                "message": summary.message[:MESSAGE],
+                "finished_at": at,
+                "counts": dict(list(summary.counts.items())[:32]),
+                "tokens": tokens,
+            }
+        )
+    new: dict[str, object] = {
+        "attempt": record.attempt,
+        "failures": record.failures,
+        "furthest": max(0, record.furthest),
+    }
+    if isinstance(action, Start) and action.step.name == step.name:
+        new |= {"attempt": action.attempt, "state": "Running", "message": "", "started_at": old.started_at or at}
+    elif record.running:
+        new |= {"state": "Running", "message": progress.message[:MESSAGE] if progress else old.message}
+    elif record.ended is not None:
+        final = isinstance(action, Stop)
+        same = old.state == ("Failed" if final else "Retrying") and old.attempt == record.attempt
+        head = f"{reason_of(action.exit)}: " if isinstance(action, Stop) else ""
+        new |= {
+            "state": "Failed" if final else "Retrying",
+            "message": f"{head}{record.ended.message}"[:MESSAGE],
+            "finished_at": old.finished_at if same else at,
+        }
+    else:
+        new |= {"state": "Waiting", "attempt": old.attempt}
+    if progress is not None:
+        new |= {"done": progress.done, "total": progress.total, "unit": progress.unit}
+    return old.model_copy(update=new)
+
+
+def _current(action: Action, plan: Plan) -> str | None:
+    match action:
+        case Finished():
+            return None
+        case Start(step) | Wait(step) | Suspended(step):
+            return step.name
+        case Stop():
+            return action.step.name if action.step else (plan.left[0].name if plan.left else None)
+
+
+def _facts(
+    run: DistillationRun, decision: Decision, seen: Observed, trouble: tuple[str, str] | None
+) -> Iterable[tuple[str, str, str, str]]:
+    """Type, status, reason and message of every condition."""
+    action = decision.action
+    yield "Accepted", "True", "Valid", ""
+    if "teacher" in decision.servers and run.spec.teacher.endpoint is None:
+        teacher = seen.servers.get("teacher")
+        ready = teacher is not None and teacher.ready
+        message = "" if ready or teacher is None else teacher.message
+        yield "TeacherReady", str(ready), "Answering" if ready else "TeacherNotReady", message
+    else:
+        yield "TeacherReady", "Unknown", "NotNeeded", ""
+    paused = isinstance(action, Suspended)
+    yield "Suspended", str(paused), "Suspended" if paused else "Active", ""
+    if isinstance(action, Stop) and action.exit == Exit.BUDGET:
+        yield "BudgetExceeded", "True", "BudgetExceeded", action.message
+    else:
+        yield "BudgetExceeded", "False", "WithinBudget", ""
+    match action:
+        case Finished():
+            yield "Progressing", "False", "Finished", ""
+            yield "Succeeded", "True", "Finished", "every step is done"
+        case Stop(code, message):
+            yield "Progressing", "False", reason_of(code), message
+            yield "Succeeded", "False", reason_of(code), message
+        case Suspended(step):
+            yield "Progressing", "False", "Suspended", f"at step {step.name}"
+            yield "Succeeded", "Unknown", "Suspended", f"at step {step.name}"
+        case Start(step, attempt):
+            yield "Progressing", "True", "StepRunning", f"step {step.name}, attempt {attempt}"
+            yield "Succeeded", "Unknown", "StepRunning", ""
+        case Wait(step, reason, message):
+            told, why = _waiting(step, reason, message, trouble)
+            yield "Progressing", str(reason == "Running" and trouble is None), told, why
+            yield "Succeeded", "Unknown", told, why
+
+
+def _waiting(step: Step, reason: str, message: str, trouble: tuple[str, str] | None) -> tuple[str, str]:
+    if trouble is not None:
+        return trouble
+    if reason == "Running":
+        return "StepRunning", f"step {step.name}"
+    if reason == "Retrying":
+        return "StepRetrying", f"step {step.name}: {message}"
+    return ("StudentNotReady" if "student" in message else "TeacherNotReady"), message
+
+
+def _conditions(
+    before: Iterable[Condition], facts: Iterable[tuple[str, str, str, str]], generation: int, now: float
+) -> tuple[Condition, ...]:
+    old = {one.type: one for one in before}
+    found = []
+    for kind, status, reason, message in facts:
+        same = kind in old and old[kind].status == status
+        since = old[kind].last_transition_time if same else datetime.fromtimestamp(int(now), UTC)
+        found.append(
+            Condition.model_validate(
+                {
+                    "type": kind,
+                    "status": status,
+                    "reason": reason,
+                    "message": message[:MESSAGE],
+                    "last_transition_time": since,
+                    "observed_generation": generation,
+                }
+            )
+        )
+    return tuple(found)
+
+
+def _progress(step: StepStatus | None) -> str | None:
+    if step is None or not step.unit:
+        return None
+    return f"{step.done}/{step.total} {step.unit}" if step.total else f"{step.done} {step.unit}"
+
+
+def _best(scores: Iterable[Score]) -> str | None:
+    """The student's last score: of rl where there is one, on the first eval set."""
+    order = ["rl", "sft", "init", "base"]
+    found = sorted((one for one in scores if one.model in order), key=lambda one: order.index(one.model))
+    return f"{found[0].model} {100 * found[0].score:.1f}" if found else None
+
+
+def _usage(steps: Iterable[StepStatus]) -> Usage:
+    tokens = [one.tokens for one in steps if one.tokens]
+    return Usage(teacher_tokens=sum(one.teacher for one in tokens), student_tokens=sum(one.student for one in tokens))
+
+
+def _artifacts(
+    run: DistillationRun, key: str, plan: Plan, summaries: Mapping[str, Summary], before: ArtifactsStatus | None
+) -> ArtifactsStatus:
+    root = f"{run.spec.artifacts.uri.rstrip('/')}/{key}"
+    done = {one.step.name for one in plan.steps if one.state == "done"}
+    last = next((name for name in ("rl", "sft") if any(one.step.name == name for one in plan.steps)), "sft")
+    digest = summaries[last].digest if last in summaries else before.model_digest if before else None
+    return ArtifactsStatus(
+        run=root,
+        model=f"{root}/steps/{last}" if last in done else None,
+        model_digest=digest or None,
+        report=f"{root}/report/report.html" if "evaluate" in done else None,
+    )

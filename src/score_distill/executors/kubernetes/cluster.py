@@ -1,0 +1,144 @@
+"""All that is asked of the API server, and of the pods of a run. Thin: what to ask is decided elsewhere.
+
+Objects are applied by server-side apply under one field manager. An object that is there and belongs to another is
+never touched: ForeignObject. Every request has a time limit.
+"""
+
+import base64
+import json
+import secrets
+import urllib.request
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from kubernetes.client import ApiClient
+from kubernetes.client.exceptions import ApiException
+
+from score_distill.api import GROUP, VERSION
+from score_distill.contract import Progress
+from score_distill.errors import Infrastructure
+from score_distill.executors.kubernetes.names import MANAGER, Body, Owner, owned
+from score_distill.executors.kubernetes.steps import PORT
+
+SECONDS = 30.0
+PROGRESS_SECONDS = 2.0
+PLACES = {
+    "ConfigMap": ("/api/v1", "configmaps"),
+    "Secret": ("/api/v1", "secrets"),
+    "Service": ("/api/v1", "services"),
+    "Deployment": ("/apis/apps/v1", "deployments"),
+    "Job": ("/apis/batch/v1", "jobs"),
+    "DistillationRun": (f"/apis/{GROUP}/{VERSION}", "distillationruns"),
+}
+
+
+class ForeignObject(Infrastructure):
+    """An object of that name is there and belongs to somebody else."""
+
+
+class Cluster:
+    """``wrote`` is told the verb and kind of every write, for the metrics."""
+
+    def __init__(self, client: ApiClient, wrote: Callable[[str, str], None] = lambda verb, kind: None) -> None:
+        self._client, self._wrote = client, wrote
+
+    def apply(self, body: Body, uid: str) -> None:
+        """Make the object as ``body`` says, unless another's stands there."""
+        kind, name = body["kind"], body["metadata"]["name"]
+        path = _path(kind, body["metadata"])
+        there = self._get(path)
+        if there is not None and not owned(there, uid):
+            raise ForeignObject(
+                f"{kind} {name} is there and does not belong to this run; remove it or give the run another name"
+            )
+        self._call(
+            "PATCH",
+            path,
+            body,
+            query=[("fieldManager", MANAGER), ("force", "true")],
+            content="application/apply-patch+yaml",
+        )
+        self._wrote("apply", kind)
+
+    def create_keys(self, owner: Owner, roles: Iterable[str]) -> None:
+        """The Secret with a fresh key for each model server of the run; made once, never read."""
+        metadata = owner.metadata(owner.keys, owner.labels("keys"))
+        data = {role: base64.b64encode(secrets.token_urlsafe(32).encode()).decode() for role in roles}
+        body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data, "immutable": True}
+        try:
+            self._call("POST", _path("Secret", {**metadata, "name": ""}).rstrip("/"), body)
+            self._wrote("create", "Secret")
+        except ApiException as error:
+            if error.status != 409:
+                raise
+
+    def delete(self, kind: str, metadata: Body) -> None:
+        """Delete an object and its pods; one that is gone is fine."""
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": metadata["uid"]}}
+        try:
+            self._call("DELETE", _path(kind, metadata), options)
+            self._wrote("delete", kind)
+        except ApiException as error:
+            if error.status not in (404, 409):
+                raise
+
+    def write_status(self, metadata: Body, status: Body) -> None:
+        """Replace the status of a run; for one that is gone, or another of its name, nothing is written."""
+        patch = [
+            {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        path = f"{_path('DistillationRun', metadata)}/status"
+        try:
+            self._call("PATCH", path, patch, content="application/json-patch+json")
+            self._wrote("patch", "DistillationRun")
+        except ApiException as error:
+            if error.status != 404:
+                raise
+
+    def progress(self, pod: Body) -> Progress | None:
+        """What a running stage says of itself; None when it does not answer."""
+        url = f"http://{pod['status']['podIP']}:{PORT}/progress"
+        try:
+            with urllib.request.urlopen(url, timeout=PROGRESS_SECONDS) as reply:
+                return Progress.model_validate_json(reply.read(65536))
+        except (OSError, ValueError):
+            return None
+
+    def _get(self, path: str) -> Body | None:
+        try:
+            return self._call("GET", path)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def _call(
+        self,
+        verb: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: list[tuple[str, str]] | None = None,
+        content: str = "application/json",
+    ) -> Body:
+        method, url, headers, sent, form = self._client.param_serialize(
+            verb,
+            path,
+            query_params=query or [],
+            header_params={"Accept": "application/json", "Content-Type": content},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        reply = self._client.call_api(method, url, headers, sent, form, _request_timeout=SECONDS)
+        reply.read()  # type: ignore[no-untyped-call]
+        text = (reply.data or b"").decode("utf-8", "replace")
+        if not 200 <= reply.status < 300:
+            raise ApiException(status=reply.status, reason=f"{verb} {path}: {text[:1000]}")
+        found = json.loads(text)
+        return found if isinstance(found, dict) else {}
+
+
+def _path(kind: str, metadata: Body) -> str:
+    group, plural = PLACES[kind]
+    return f"{group}/namespaces/{metadata['namespace']}/{plural}/{metadata['name']}"

@@ -1,0 +1,73 @@
+"""Names and labels of everything that belongs to a run. Names are a function of the run, its step and the attempt."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from score_distill.api import GROUP, KIND, VERSION, DistillationRun
+
+Body = dict[str, Any]
+
+MANAGER = "score-operator"
+RUN, UID, ROLE, STEP, ATTEMPT = (f"{GROUP}/{name}" for name in ("run", "run-uid", "role", "step", "attempt"))
+INDEX = "batch.kubernetes.io/job-completion-index"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The run that objects are made for; ``uid`` tells runs of one name apart."""
+
+    run: DistillationRun
+    uid: str
+
+    @property
+    def name(self) -> str:
+        return self.run.metadata.name
+
+    @property
+    def key(self) -> str:
+        """Of the run in its artifact store."""
+        return f"{self.name}-{self.uid}"
+
+    @property
+    def keys(self) -> str:
+        """Of the Secret with the keys of its model servers."""
+        return f"{self.name}-keys-{self.uid[:8]}"
+
+    def model(self, role: str) -> str:
+        return f"{self.name}-{role}"
+
+    def job(self, step: str, attempt: int) -> str:
+        return f"{self.name}-{step}-{attempt}"
+
+    def labels(self, role: str, **more: str) -> dict[str, str]:
+        own = {
+            "app.kubernetes.io/managed-by": MANAGER,
+            "app.kubernetes.io/part-of": "score-distill",
+            RUN: self.name,
+            UID: self.uid,
+            ROLE: role,
+        }
+        return own | {f"{GROUP}/{name}": value for name, value in more.items()}
+
+    def metadata(self, name: str, labels: Mapping[str, str]) -> Body:
+        """Of an object that goes when the run goes."""
+        reference = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "name": self.name,
+            "uid": self.uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+        return {
+            "name": name,
+            "namespace": self.run.metadata.namespace,
+            "labels": dict(labels),
+            "ownerReferences": [reference],
+        }
+
+
+def owned(body: Body, uid: str) -> bool:
+    """Whether an object belongs to the run with that uid."""
+    return any(one.get("uid") == uid for one in body["metadata"].get("ownerReferences", ()))

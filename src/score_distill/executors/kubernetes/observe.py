@@ -1,0 +1,195 @@
+"""What the children of a run say, in the policy's words. Pure: bodies of objects in, observations out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from score_distill.api import Status, StepStatus
+from score_distill.contract import Progress, Summary
+from score_distill.control.plan import Done, done_with
+from score_distill.control.policy import Ending, Observed, Record, ServerState
+from score_distill.control.status import reason_of
+from score_distill.errors import Exit
+from score_distill.executors.kubernetes.names import ATTEMPT, ROLE, STEP, Body
+
+
+@dataclass(frozen=True)
+class Children:
+    """The objects of one run that a cache or the API server has."""
+
+    jobs: Sequence[Body] = ()
+    pods: Sequence[Body] = ()
+    deployments: Sequence[Body] = ()
+
+    def pods_of(self, job: Body) -> list[Body]:
+        name = job["metadata"]["name"]
+        return [pod for pod in self.pods if label(pod, "batch.kubernetes.io/job-name") == name]
+
+    def pods_for(self, role: str) -> list[Body]:
+        return [pod for pod in self.pods if label(pod, ROLE) == role]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why pods do not run: a reason that a person can act on, and the words of whoever said so."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """``endings`` and ``summaries`` are of attempts that ended since the last status; ``gpu_seconds`` theirs."""
+
+    observed: Observed
+    summaries: Mapping[str, Summary] = field(default_factory=dict)
+    trouble: Trouble | None = None
+
+
+def label(body: Body, name: str) -> str:
+    return str(body["metadata"].get("labels", {}).get(name, ""))
+
+
+def observe(status: Status, children: Children, progress: Mapping[str, Progress], now: float, retry: bool) -> Seen:
+    """``retry`` forgets failures that were final: the spec was changed since."""
+    done = {one.name: _done(one) for one in status.steps if one.state == "Succeeded"}
+    records, summaries = dict[str, Record](), dict[str, Summary]()
+    newest = {label(job, STEP): job for job in sorted(children.jobs, key=_attempt)}
+    told = {one.name: one for one in status.steps}
+    for name in {*newest, *told} - done.keys():
+        before = told.get(name, StepStatus(name=name, state="Waiting"))
+        record = _record(before, now, retry)
+        job = newest.get(name)
+        if job is None or _attempt(job) < before.attempt:
+            records[name] = record
+            continue
+        attempt = _attempt(job)
+        if condition(job, "Complete"):
+            summary = _summary(children.pods_of(job)) or Summary(step=name, succeeded=True)
+            summaries[name] = summary
+            done[name] = done_with(name, attempt, summary.counts, summary.tokens)
+        elif condition(job, "Failed") and not (before.attempt == attempt and before.state in ("Retrying", "Failed")):
+            reached = progress[name].done if name in progress else before.done
+            records[name] = record.started(attempt).failed(_ending(children.pods_of(job), job, now), reached)
+        elif condition(job, "Failed"):
+            records[name] = record
+        else:
+            records[name] = record.started(attempt)
+    servers = {"sandbox": ServerState(True)}
+    for role in ("teacher", "student"):
+        servers[role] = _server(role, children)
+    waiting = [pod for pod in children.pods if pod.get("status", {}).get("phase") == "Pending"]
+    troubles = [found for pod in waiting if (found := trouble(pod)) is not None]
+    return Seen(Observed(done, records, servers), summaries, troubles[0] if troubles else None)
+
+
+def _done(step: StepStatus) -> Done:
+    tokens = step.tokens.model_dump() if step.tokens else {}
+    return done_with(step.name, step.attempt, step.counts, tokens)
+
+
+def _record(step: StepStatus, now: float, retry: bool) -> Record:
+    """The record that a status keeps. A step that ran and whose Job is gone is begun again under the same number."""
+    furthest = step.furthest if step.failures else -1
+    match step.state:
+        case "Retrying":
+            at = step.finished_at.timestamp() if step.finished_at else now
+            ending = Ending(int(Exit.INFRASTRUCTURE), step.message, at)
+            return Record(step.attempt, False, step.failures, furthest, ending)
+        case "Failed" if not retry:
+            code = next((code for code in Exit if step.message.startswith(f"{reason_of(code)}: ")), Exit.BUG)
+            message = step.message.partition(": ")[2]
+            return Record(step.attempt, False, step.failures, furthest, Ending(int(code), message, now))
+        case "Failed":
+            return Record(step.attempt)
+        case _:
+            return Record(max(0, step.attempt - 1), False, step.failures, furthest)
+
+
+def _attempt(job: Body) -> int:
+    return int(label(job, ATTEMPT) or 0)
+
+
+def condition(body: Body, kind: str) -> Body | None:
+    """The condition of that type, when it holds."""
+    found = body.get("status", {}).get("conditions") or ()
+    return next((one for one in found if one["type"] == kind and one["status"] == "True"), None)
+
+
+def _stages(pods: Iterable[Body]) -> list[dict[str, Any]]:
+    """How the stage containers that ended did so, those that failed first."""
+    found = []
+    for pod in pods:
+        for one in pod.get("status", {}).get("containerStatuses") or ():
+            if one["name"] == "stage" and (ended := one.get("state", {}).get("terminated")):
+                found.append(ended)
+    return sorted(found, key=lambda ended: ended["exitCode"] == 0)
+
+
+def _summary(pods: Iterable[Body]) -> Summary | None:
+    for ended in _stages(pods):
+        try:
+            return Summary.model_validate_json(ended.get("message", ""))
+        except ValidationError:
+            continue
+    return None
+
+
+def _ending(pods: Sequence[Body], job: Body, now: float) -> Ending:
+    """How a Job failed: by what its stage said, else by what Kubernetes says of its pods."""
+    for ended in _stages(pods):
+        code = int(ended["exitCode"])
+        if ended.get("reason") == "OOMKilled":
+            text = "its pod was out of memory (OOMKilled); raise spec.resources.rollout or .trainer limits.memory"
+            return Ending(int(Exit.MODEL), text, now)
+        if code == 0:
+            continue
+        try:
+            message = Summary.model_validate_json(ended.get("message", "")).message
+        except ValidationError:
+            message = str(ended.get("message", "")).strip()[-600:]
+        return Ending(code, message or f"its pod ended with exit code {code}", now)
+    why = condition(job, "Failed") or {}
+    return Ending(
+        int(Exit.INFRASTRUCTURE), f"its pod was lost ({why.get('reason', '')}: {why.get('message', '')})", now
+    )
+
+
+def _server(role: str, children: Children) -> ServerState:
+    named = [one for one in children.deployments if label(one, ROLE) == role]
+    if not named:
+        return ServerState(False, f"the {role} is being started")
+    if condition(named[0], "Available") and named[0]["status"].get("readyReplicas"):
+        return ServerState(True)
+    for pod in children.pods_for(role):
+        if found := trouble(pod):
+            return ServerState(False, f"{found.reason}: {found.message}")
+    return ServerState(False, f"the {role} is loading")
+
+
+def trouble(pod: Body) -> Trouble | None:
+    """What keeps a pod from running, if anything does."""
+    status = pod.get("status", {})
+    for one in status.get("conditions") or ():
+        if one["type"] == "PodScheduled" and one["status"] == "False" and one.get("reason") == "Unschedulable":
+            return Trouble("InsufficientCapacity", one.get("message", ""))
+    for kind in ("initContainerStatuses", "containerStatuses"):
+        for one in status.get(kind) or ():
+            waiting = one.get("state", {}).get("waiting") or {}
+            reason, message = waiting.get("reason", ""), waiting.get("message", "")
+            if reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
+                return Trouble("ImagePullFailed", message)
+            if reason == "CreateContainerConfigError":
+                return Trouble("SecretMissing" if "secret" in message else "ConfigurationMissing", message)
+            if reason == "CrashLoopBackOff":
+                last = one.get("lastState", {}).get("terminated") or {}
+                return Trouble("CrashLoop", f"container {one['name']}: {str(last.get('message', message))[-300:]}")
+    return None
+
+
+def seconds(text: str) -> float:
+    """A Kubernetes time as seconds since 1970."""
+    return datetime.fromisoformat(text).timestamp()

@@ -1,0 +1,101 @@
+"""What all pods of a run share: no rights, no token, a read-only root, and the words of spec.scheduling."""
+
+from collections.abc import Mapping, Sequence
+
+from score_distill.api import Amounts, Pod, Spec
+from score_distill.executors.kubernetes.names import Body
+
+USER = 65532
+GRACE_SECONDS = 60
+SECURITY: Body = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+def container(
+    name: str,
+    image: str,
+    pull_policy: str,
+    command: Sequence[str],
+    environ: Mapping[str, str | Body],
+    mounts: Mapping[str, str],
+    **more: object,
+) -> Body:
+    """A container at the restricted Pod Security level; a mount whose path ends in ``:ro`` is read-only."""
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": pull_policy,
+        "command": list(command),
+        "env": [
+            {"name": key, "value": value} if isinstance(value, str) else {"name": key, "valueFrom": value}
+            for key, value in environ.items()
+        ],
+        "volumeMounts": [
+            {"name": volume, "mountPath": path.removesuffix(":ro"), "readOnly": path.endswith(":ro")}
+            for volume, path in mounts.items()
+        ],
+        "securityContext": SECURITY,
+        **more,
+    }
+
+
+def pod(spec: Spec, labels: Mapping[str, str], *, volumes: Mapping[str, Body], **more: object) -> Body:
+    """A pod template; volumes by name."""
+    scheduling = spec.scheduling
+    placed: Body = {
+        "priorityClassName": scheduling.priority_class_name,
+        "runtimeClassName": scheduling.runtime_class_name,
+        "nodeSelector": dict(scheduling.node_selector),
+        "tolerations": [
+            one.model_dump(mode="json", by_alias=True, exclude_none=True) for one in scheduling.tolerations
+        ],
+    }
+    return {
+        "metadata": {"labels": dict(labels)},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": GRACE_SECONDS,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": USER,
+                "runAsGroup": USER,
+                "fsGroup": USER,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "volumes": [{"name": name, **source} for name, source in volumes.items()],
+            **{key: value for key, value in placed.items() if value},
+            **more,
+        },
+    }
+
+
+def resources(pod: Pod) -> Body:
+    """Requests and limits; GPUs are a limit, which Kubernetes takes for the request too."""
+    gpus = {pod.gpu_resource: str(pod.gpus)} if pod.gpus else {}
+    found = {"requests": _amounts(pod.requests), "limits": _amounts(pod.limits) | gpus}
+    return {kind: amounts for kind, amounts in found.items() if amounts}
+
+
+def _amounts(amounts: Amounts) -> dict[str, str]:
+    named = {"cpu": amounts.cpu, "memory": amounts.memory, "ephemeral-storage": amounts.ephemeral_storage}
+    return {name: str(value) for name, value in named.items() if value is not None}
+
+
+def empty(size: str | None = None, *, memory: bool = False) -> Body:
+    return {"emptyDir": ({"medium": "Memory"} if memory else {}) | ({"sizeLimit": size} if size else {})}
+
+
+def secret(name: str, items: Mapping[str, str]) -> Body:
+    """Keys of a Secret as files that the pods' group may read."""
+    listed = [{"key": key, "path": path} for key, path in items.items()]
+    return {"secret": {"secretName": name, "items": listed, "defaultMode": 0o440}}
+
+
+def store_access(spec: Spec) -> Body:
+    """The keys of the artifact store as environment, where the manifest names a Secret."""
+    name = spec.artifacts.credentials_secret
+    return {"envFrom": [{"secretRef": {"name": name}}]} if name else {}

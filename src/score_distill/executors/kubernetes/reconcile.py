@@ -1,0 +1,140 @@
+"""One pass over a run: from its body and its children to what must be applied, deleted and said. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from score_distill.api import Condition, Status
+from score_distill.contract import Progress
+from score_distill.control.policy import Finished, Start, Stop, Suspended, Wait, decide
+from score_distill.control.status import next_status
+from score_distill.executors.kubernetes import models, steps
+from score_distill.executors.kubernetes.names import ROLE, STEP, Body, Owner
+from score_distill.executors.kubernetes.observe import Children, condition, label, observe
+from score_distill.executors.kubernetes.settings import Settings
+from score_distill.manifest import ManifestError, parse
+
+AHEAD = 1
+PROGRESS_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Changes:
+    """``keys`` is the run whose model servers need their keys; ``again`` is when to look anew, in seconds."""
+
+    apply: tuple[Body, ...] = ()
+    delete: tuple[Body, ...] = ()
+    keys: Owner | None = None
+    status: Body | None = None
+    again: float | None = None
+
+
+def reconcile(
+    body: Body, children: Children, progress: Mapping[str, Progress], settings: Settings, now: float
+) -> Changes:
+    metadata = body["metadata"]
+    generation, uid = int(metadata.get("generation", 0)), str(metadata["uid"])
+    before = Status.model_validate(body.get("status") or {})
+    if metadata.get("deletionTimestamp"):
+        return Changes()
+    try:
+        run = parse({name: body[name] for name in ("apiVersion", "kind", "metadata", "spec")})
+    except ManifestError as error:
+        return Changes(status=dumped(_refused(before, error, generation, now)))
+    owner = Owner(run, uid)
+    if _finished(before):
+        return Changes(delete=tuple(children.deployments))
+    retry = before.observed_generation != generation
+    seen = observe(before, children, progress, now, retry)
+    decision = decide(run, seen.observed, now, ahead=AHEAD)
+    action = decision.action
+    roles = [role for role in ("teacher", "student") if role in decision.servers]
+    own = [role for role in roles if role == "student" or run.spec.teacher.endpoint is None]
+    apply: list[Body] = []
+    for role in own:
+        apply += models.objects(owner, role, settings)
+    if isinstance(action, Start):
+        apply += steps.objects(owner, action, settings)
+    delete = [one for one in children.deployments if label(one, ROLE) not in own]
+    if isinstance(action, Suspended | Stop):
+        delete += [job for job in children.jobs if not condition(job, "Complete") and not condition(job, "Failed")]
+    have = {label(one, ROLE) for one in children.deployments}
+    status = next_status(
+        run,
+        before,
+        decision,
+        seen.observed,
+        generation=generation,
+        now=now,
+        summaries=seen.summaries,
+        progress=progress,
+        trouble=(seen.trouble.reason, seen.trouble.message) if seen.trouble else None,
+        key=owner.key,
+    )
+    return Changes(
+        apply=tuple(one for one in apply if not _unchanged(one, children)),
+        delete=tuple(delete),
+        keys=owner if set(own) - have else None,
+        status=dumped(status),
+        again=_again(action, now),
+    )
+
+
+def running(children: Children) -> list[tuple[str, Body]]:
+    """The pods that can be asked for progress, with the step of each."""
+    return [
+        (label(pod, STEP), pod)
+        for pod in children.pods_for("stage")
+        if pod.get("status", {}).get("phase") == "Running" and pod["status"].get("podIP")
+    ]
+
+
+def _again(action: object, now: float) -> float | None:
+    match action:
+        case Finished() | Stop() | Suspended():
+            return None
+        case Wait(until=float() as until):
+            return max(0.0, until - now)
+        case _:
+            return PROGRESS_SECONDS
+
+
+def _finished(status: Status) -> bool:
+    """A run that succeeded stays so, whatever its spec says later; what failed is tried again when that changes."""
+    return any(one.type == "Succeeded" and one.status == "True" for one in status.conditions)
+
+
+def _unchanged(wanted: Body, children: Children) -> bool:
+    """Whether an object was made already: names say all, for an attempt, and models do not change under a run."""
+    kinds: dict[str, Any] = {"Job": children.jobs, "Deployment": children.deployments}
+    name = wanted["metadata"]["name"]
+    found = {one["metadata"]["name"] for one in kinds.get(wanted["kind"], ())}
+    if wanted["kind"] == "Service":
+        return name in {one["metadata"]["name"] for one in children.deployments}
+    return name in found
+
+
+def _refused(before: Status, error: ManifestError, generation: int, now: float) -> Status:
+    at = datetime.fromtimestamp(int(now), UTC)
+    message = "; ".join(error.faults)[:1000]
+    told = [("Accepted", "False"), ("Progressing", "False"), ("Succeeded", "False")]
+    same = before.conditions and before.observed_generation == generation
+    conditions = tuple(
+        Condition.model_validate(
+            {
+                "type": kind,
+                "status": status,
+                "reason": "Invalid",
+                "message": message,
+                "last_transition_time": at,
+                "observed_generation": generation,
+            }
+        )
+        for kind, status in told
+    )
+    return before if same else before.model_copy(update={"observed_generation": generation, "conditions": conditions})
+
+
+def dumped(status: Status) -> Body:
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -1,0 +1,160 @@
+"""A step as an Indexed Job: one index a shard or a trainer's node, with the sandbox beside it where code is run."""
+
+import json
+from dataclasses import asdict
+from math import ceil
+
+from score_distill.contract import StageConfig
+from score_distill.control.pipeline import Step, workers_of
+from score_distill.control.policy import Start
+from score_distill.executors.kubernetes import models
+from score_distill.executors.kubernetes.names import INDEX, Body, Owner
+from score_distill.executors.kubernetes.pods import container, empty, pod, resources, secret, store_access
+from score_distill.executors.kubernetes.settings import Settings
+from score_distill.sandbox.limits import limits_of
+from score_distill.work_folder import PROGRESS_PORT, TERMINATION_LOG, WORKER
+
+WORK, SOCKET, SCRATCH, CONFIG = "/work", "/run/score", "/scratch", "/config"
+LOG = "/dev/termination-log"
+PORT = 8080
+
+
+def config(owner: Owner, start: Start) -> StageConfig:
+    """What the step is told; paths are those of its pods."""
+    step, spec = start.step, owner.run.spec
+    return StageConfig(
+        run=owner.key,
+        step=step.name,
+        verb=step.verb,
+        attempt=start.attempt,
+        spec=spec,
+        base="/",
+        store=spec.artifacts.uri,
+        inputs=step.inputs,
+        work=f"{WORK}/{step.name}",
+        teacher=models.served(owner, "teacher") if "teacher" in step.needs else None,
+        student=models.served(owner, "student") if "student" in step.needs else None,
+        sandbox=f"unix://{SOCKET}/sock" if "sandbox" in step.needs else None,
+        teacher_tokens=start.teacher_tokens,
+    )
+
+
+def objects(owner: Owner, start: Start, settings: Settings) -> list[Body]:
+    """The ConfigMap and the Job of an attempt."""
+    name = owner.job(start.step.name, start.attempt)
+    labels = owner.labels("stage", step=start.step.name, attempt=str(start.attempt))
+    told = config(owner, start).model_dump_json(by_alias=True, exclude_none=True)
+    workers = workers_of(start.step, owner.run.spec)
+    count = max(workers.shards, workers.nodes)
+    queue = owner.run.spec.scheduling.queue_name
+    admitted = {"kueue.x-k8s.io/queue-name": queue} if queue else {}
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": owner.metadata(name, labels),
+        "data": {"stage.json": told},
+    }
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": owner.metadata(name, labels | admitted),
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": count,
+            "parallelism": count,
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "template": _template(owner, start.step, name, settings, labels),
+        }
+        | ({"suspend": True} if queue else {}),
+    }
+    return [config_map, job]
+
+
+def _template(owner: Owner, step: Step, name: str, settings: Settings, labels: dict[str, str]) -> Body:
+    spec = owner.run.spec
+    trains = "trainer" in step.needs
+    size = spec.resources.trainer if trains else spec.resources.rollout
+    image = (spec.images.trainer or settings.trainer) if trains else (spec.images.worker or settings.worker)
+    workers = workers_of(step, spec)
+    volumes: dict[str, Body] = {
+        "config": {"configMap": {"name": name}},
+        "work": empty(),
+        "tmp": empty(),
+    }
+    mounts = {"config": f"{CONFIG}:ro", "work": WORK, "tmp": "/tmp"}
+    environ: dict[str, str | Body] = {
+        "HOME": "/tmp",
+        "PYTHONUNBUFFERED": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        TERMINATION_LOG: LOG,
+        PROGRESS_PORT: str(PORT),
+    }
+    if not size.gpus:
+        environ["OMP_NUM_THREADS"] = str(max(1, models.machine_of(size).cores // workers.processes))
+    index: Body = {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}
+    if workers.shards > 1:
+        environ[WORKER] = index
+    if trains:
+        volumes["shm"], mounts["shm"] = empty("8Gi" if size.gpus else "1Gi", memory=True), "/dev/shm"
+    served = [role for role in ("teacher", "student") if role in step.needs]
+    own = [role for role in served if role == "student" or spec.teacher.endpoint is None]
+    if own:
+        volumes["keys"], mounts["keys"] = secret(owner.keys, {role: role for role in own}), f"{models.KEYS}:ro"
+    endpoint = spec.teacher.endpoint
+    if "teacher" in step.needs and endpoint is not None and endpoint.api_key_secret is not None:
+        key = endpoint.api_key_secret
+        volumes["endpoint"], mounts["endpoint"] = secret(key.name, {key.key: "key"}), f"{models.ENDPOINT_KEY}:ro"
+    beside = []
+    if "sandbox" in step.needs:
+        volumes |= {"socket": empty(), "scratch": empty("4Gi"), "sandbox-tmp": empty()}
+        mounts["socket"] = SOCKET
+        beside.append(_sandbox(owner, spec.images.worker or settings.worker, settings.pull_policy))
+    stage = container(
+        "stage",
+        image,
+        settings.pull_policy,
+        ["python3", "-m", "score_distill.cli", "stage", step.verb, "--config", f"{CONFIG}/stage.json"],
+        environ,
+        mounts,
+        ports=[{"name": "progress", "containerPort": PORT}],
+        resources=resources(size),
+        terminationMessagePath=LOG,
+        terminationMessagePolicy="FallbackToLogsOnError",
+        **store_access(spec),
+    )
+    return pod(
+        spec,
+        labels,
+        volumes=volumes,
+        restartPolicy="Never",
+        **({"initContainers": beside} if beside else {}),
+        containers=[stage],
+    )
+
+
+def _sandbox(owner: Owner, image: str, pull_policy: str) -> Body:
+    """The daemon as a native sidecar: started before the stage, ended after it, with no key and no store."""
+    bounds = limits_of(owner.run.spec.method.agent, models.machine_of(owner.run.spec.resources.rollout).cores)
+    arguments = {
+        "limits": asdict(bounds),
+        "libraries": [],
+        "socket": f"{SOCKET}/sock",
+        "scratch": SCRATCH,
+    }
+    memory = ceil(bounds.memory_bytes * 4 / 2**20)
+    return container(
+        "sandbox",
+        image,
+        pull_policy,
+        ["python3", "-m", "score_distill.sandbox.supervisor", json.dumps(arguments)],
+        {"PYTHONUNBUFFERED": "1"},
+        {"socket": SOCKET, "scratch": SCRATCH, "sandbox-tmp": "/tmp"},
+        restartPolicy="Always",
+        startupProbe={
+            "exec": {"command": ["test", "-S", f"{SOCKET}/sock"]},
+            "periodSeconds": 1,
+            "failureThreshold": 120,
+        },
+        resources={"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": f"{memory}Mi"}},
+    )
