@@ -34,6 +34,7 @@ RESYNC_SECONDS = 600.0
 
 @kopf.on.startup()
 async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     settings.scanning.disabled = True
     settings.posting.enabled = False
     settings.watching.server_timeout = 300

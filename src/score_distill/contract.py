@@ -67,7 +67,7 @@ class Progress(Model):
 class Summary(Model):
     """How a stage ended; ``counts`` and ``metrics`` are what a person wants to see at a glance.
 
-    ``tokens`` were spent by role; ``digest`` identifies the result that the store now has.
+    ``tokens`` were spent by role; ``digest`` identifies the result that the store now has; ``progress`` is the last.
     """
 
     step: str
@@ -79,6 +79,7 @@ class Summary(Model):
     tokens: dict[str, int] = Field(default_factory=dict)
     scores: tuple[Score, ...] = ()
     digest: str = ""
+    progress: Progress | None = None
 
     def bounded(self, most: int = TERMINATION_BYTES) -> bytes:
         """The summary as JSON of at most ``most`` bytes: a long message is cut, then the rest left out bit by bit."""

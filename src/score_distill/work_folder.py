@@ -86,7 +86,9 @@ class WorkFolder:
 
 def report_end(config: StageConfig, summary: Summary, environ: Mapping[str, str]) -> None:
     """Leave the summary where executors look: in the work folder, and in the container's termination message."""
-    WorkFolder(Path(config.work)).write_summary(worker_of(environ), summary)
+    folder = WorkFolder(Path(config.work))
+    summary = summary.model_copy(update={"progress": folder.read_progress()})
+    folder.write_summary(worker_of(environ), summary)
     if path := environ.get(TERMINATION_LOG):
         Path(path).write_bytes(summary.bounded())
 

@@ -91,14 +91,14 @@ def _step(
     if done:
         if summary is None:
             return old
+        progress = summary.progress or progress
         tokens = StepTokens(teacher=summary.tokens.get("teacher", 0), student=summary.tokens.get("student", 0))
-        total = old.total if progress is None else progress.total
+        reached = (progress.done, progress.total, progress.unit) if progress else (old.done, old.total, old.unit)
         return old.model_copy(
             update={
                 "state": "Succeeded",
                 "attempt": max(old.attempt, record.attempt),
-                "done": total or old.done,
-                "total": total,
+                **dict(zip(("done", "total", "unit"), reached, strict=True)),
                 "message": summary.message[:MESSAGE],
                 "finished_at": at,
                 "counts": dict(list(summary.counts.items())[:32]),

@@ -1,6 +1,7 @@
 """What the children of a run say, in the policy's words. Pure: bodies of objects in, observations out."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -130,12 +131,12 @@ def _stages(pods: Iterable[Body]) -> list[dict[str, Any]]:
 
 
 def _summary(pods: Iterable[Body]) -> Summary | None:
+    """What the workers of a step said; the one that made the result knows most."""
+    found = []
     for ended in _stages(pods):
-        try:
-            return Summary.model_validate_json(ended.get("message", ""))
-        except ValidationError:
-            continue
-    return None
+        with suppress(ValidationError):
+            found.append(Summary.model_validate_json(ended.get("message", "")))
+    return max(found, key=lambda one: bool(one.digest), default=None)
 
 
 def _ending(pods: Sequence[Body], job: Body, now: float) -> Ending:
