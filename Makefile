@@ -36,13 +36,16 @@ check: setup ## Lint, format, types, layers
 bench: setup ## The benchmarks of the README, each against its peer in the same run
 	$(BIN)/python -m bench
 
-generate: setup ## Write docs/manifest.md and the CRD from the API
+generate: setup ## Write docs/manifest.md, the CRD and the chart's copy of it from the API
 	$(BIN)/python -m score_distill.manifest_docs docs/manifest.md
 	$(BIN)/python -m score_distill.crd crds/distill.score.dev_distillationruns.yaml
+	cp crds/distill.score.dev_distillationruns.yaml charts/score-operator/files/
 
-lock: $(UV) ## Pin every dependency anew in requirements/cpu.lock
+lock: $(UV) ## Pin every dependency anew in requirements/cpu.lock, and the operator image's in operator.lock
 	$(UV) pip compile pyproject.toml --all-extras --override requirements/overrides.txt -o requirements/cpu.lock \
 		--no-header --no-annotate --python-version 3.11
+	$(UV) pip compile pyproject.toml --extra operator --constraint requirements/cpu.lock -o requirements/operator.lock \
+		--no-header --no-annotate --python-version 3.11 --generate-hashes
 
 $(READY): requirements/cpu.lock pyproject.toml $(UV)
 	@echo "installing what requirements/cpu.lock pins (7 GB on disk; a minute or two the first time) ..."
