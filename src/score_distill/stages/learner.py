@@ -15,21 +15,21 @@ import numpy as np
 
 from score_distill.stages.frame import Frame
 from score_distill.stages.rollouts import Group
-from score_distill.stages.training import train_config
+from score_distill.stages.training import checkpoints_of, train_config
 from score_distill.train import launch
 from score_distill.train.advantage import group_relative
 from score_distill.train.engine import start
 from score_distill.train.policy import Policy, PolicyConfig, Update, replayed
 from score_distill.train.rows import Sample, read_rows
+from score_distill.train.stopping import Stop
 
 
 class Learner:
     """``done`` updates have been made, also those in which no group could teach anything."""
 
-    def __init__(self, frame: Frame) -> None:
-        self._policy, self.extra = _policy(frame)
+    def __init__(self, frame: Frame, stop: Stop) -> None:
+        self._policy, self.extra = _policy(frame, stop)
         self._frame = frame
-        self._checkpoints = frame.work / "checkpoints"
         engine = self._policy.engine
         self.longest = engine.longest
         self.done: int = self.extra["done"] if self.extra else 0
@@ -72,19 +72,22 @@ class Learner:
         part.rename(served)
 
     def save(self, extra: dict[str, Any]) -> None:
-        self._policy.save(self._checkpoints, _identity(self._frame), {**extra, "done": self.done})
+        self._policy.save(_identity(self._frame), {**extra, "done": self.done})
 
-    def stop(self) -> None:
-        self._policy.stop()
+    def asked_to_stop(self) -> bool:
+        return self._policy.asked_to_stop()
+
+    def stop(self, early: bool = False) -> None:
+        self._policy.stop(early)
 
 
 def follow(frame: Frame) -> None:
     """What every rank but the leading one does."""
-    policy, _ = _policy(frame)
+    policy, _ = _policy(frame, Stop())
     policy.follow()
 
 
-def _policy(frame: Frame) -> tuple[Policy, dict[str, Any] | None]:
+def _policy(frame: Frame, stop: Stop) -> tuple[Policy, dict[str, Any] | None]:
     spec = frame.config.spec
     rl = spec.method.rl
     me = launch.join(os.environ)
@@ -97,8 +100,9 @@ def _policy(frame: Frame) -> tuple[Policy, dict[str, Any] | None]:
         kl_coefficient=rl.kl,
         replay_weight=rl.replay_weight,
     )
-    policy = Policy(engine, settings, source if rl.kl else None)
-    return policy, engine.resume(frame.work / "checkpoints", _identity(frame))
+    checkpoints = checkpoints_of(frame)
+    policy = Policy(engine, settings, source if rl.kl else None, checkpoints, stop)
+    return policy, engine.resume(checkpoints, _identity(frame))
 
 
 def _identity(frame: Frame) -> str:

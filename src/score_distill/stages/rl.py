@@ -6,30 +6,31 @@ pushed to the serving vLLM and verified. The best student by the dev split is wh
 """
 
 import asyncio
-import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from score_distill.agent.codeact import Stand, act
 from score_distill.agent.environment import Scope
-from score_distill.agent.items import Item, items
+from score_distill.agent.items import Item
 from score_distill.agent.judge import judged
-from score_distill.agent.seeds import seed_of, share_of
-from score_distill.agent.trajectory import Mentored, Task
+from score_distill.agent.seeds import seed_of
+from score_distill.agent.trajectory import Task
 from score_distill.api import Sampling
 from score_distill.artifacts.store import Store
 from score_distill.contract import StageConfig, Summary
-from score_distill.errors import BadInput, ModelFailure
+from score_distill.errors import BadInput
 from score_distill.stages.acting import Floor, floor, retried
 from score_distill.stages.frame import Frame
 from score_distill.stages.learner import Learner, follow
+from score_distill.stages.pools import dev_tasks, pools
 from score_distill.stages.rollouts import Group, roll_out
 from score_distill.stages.schedule import Pool, best_of, exhausted, groups_of
-from score_distill.stages.training import Curve, on_trainer
+from score_distill.stages.training import BEST, Curve, on_trainer, stored_checkpoints
+from score_distill.train.stopping import Stop, Stopped
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ class Reinforcement:
         self.spec = frame.config.spec
         self.rl = frame.config.spec.method.rl
         self._thread = thread
-        self.best = frame.work / "best"
+        self.best = frame.work / BEST
         self.looks: list[dict[str, int]] = []
         self.lost: Counter[str] = Counter()
         self.usage: list[dict[str, Any]] = []
@@ -62,8 +63,10 @@ class Reinforcement:
     async def run(self) -> Summary:
         if self.frame.config.student is None:
             raise BadInput("rl needs the student served")
-        prefixed, full = self.pools()
-        self.learner = await self.trainer(lambda: Learner(self.frame))
+        prefixed, full = pools(self.frame)
+        loop, self.asked = asyncio.get_running_loop(), asyncio.Event()
+        self.stop = Stop(wake=lambda: loop.call_soon_threadsafe(self.asked.set))
+        self.learner = await self.trainer(lambda: Learner(self.frame, self.stop))
         if self.learner.extra:
             self.looks, self.lost = self.learner.extra["looks"], Counter(self.learner.extra["lost"])
             self.usage = self.learner.extra["usage"]
@@ -71,9 +74,9 @@ class Reinforcement:
         async with floor(self.frame, frozenset(), durable=False) as here:
             here.ledger.account.restore(self.usage)
             await self.publish(here)
-            if not self.looks:
-                await self.look(here, 0)
-            await self.updates(here, prefixed, full)
+            with self.stop:
+                await self.look_when_due(here)
+                await self.updates(here, prefixed, full)
             usage = here.ledger.account.rows()
         await self.trainer(self.learner.stop)
         return self.finish(usage)
@@ -97,11 +100,12 @@ class Reinforcement:
                             seed=self.spec.seed,
                         )
                         ahead[batch] = asyncio.create_task(self.batch(here, drawn, batch))
-                groups = await ahead.pop(update)
+                groups = await self.unless_asked(here, ahead.pop(update))
                 await self.learn(update, groups)
+                if await self.trainer(self.learner.asked_to_stop):
+                    await self.stop_early(here)
                 await self.publish(here)
-                if self.learner.done % self.rl.dev_every == 0 or self.learner.done == self.rl.updates:
-                    await self.look(here, self.learner.done)
+                await self.look_when_due(here)
                 if self.learner.done % self.rl.checkpoint_every == 0:
                     await self.checkpoint(here)
         finally:
@@ -147,15 +151,15 @@ class Reinforcement:
                 if old != folder:
                     shutil.rmtree(old)
 
-    async def look(self, here: Floor, update: int) -> None:
+    async def look_when_due(self, here: Floor) -> None:
         """Score whole dev tasks, and keep these weights when they are the best so far."""
-        tasks = self.dev_tasks()
-        if not tasks:
+        update, tasks = self.learner.done, dev_tasks(self.frame)
+        due = update % self.rl.dev_every == 0 or update == self.rl.updates
+        if not due or not tasks or any(look["update"] == update for look in self.looks):
             return
         solves = retried(lambda task: self.solves(here, task))
-        correct = sum(await asyncio.gather(*map(solves, tasks)))
+        correct = sum(await self.unless_asked(here, asyncio.gather(*map(solves, tasks))))
         self.looks.append({"update": update, "correct": correct, "n": len(tasks)})
-        (self.frame.work / "dev.jsonl").write_text("".join(json.dumps(look) + "\n" for look in self.looks))
         if best_of(self.looks)["update"] == update:
             fresh = self.kept(update).with_name("part")
             for old in (fresh, self.kept(update)):
@@ -188,6 +192,24 @@ class Reinforcement:
         """The weights after an update, kept while they are the best: one folder each, so that a kill loses none."""
         return self.best / f"{update:06d}"
 
+    async def unless_asked(self, here: Floor, work: Awaitable[T]) -> T:
+        """The result of what may take longer than a grace period; when SIGTERM comes first, all ends instead."""
+        result, asked = asyncio.ensure_future(work), asyncio.create_task(self.asked.wait())
+        try:
+            await asyncio.wait((result, asked), return_when=asyncio.FIRST_COMPLETED)
+            if not result.done():
+                await self.stop_early(here)
+            return result.result()
+        finally:
+            for task in (result, asked):
+                task.cancel()
+            await asyncio.gather(result, asked, return_exceptions=True)
+
+    async def stop_early(self, here: Floor) -> NoReturn:
+        await self.checkpoint(here)
+        await self.trainer(lambda: self.learner.stop(early=True))
+        raise Stopped
+
     async def checkpoint(self, here: Floor) -> None:
         extra = {"looks": self.looks, "lost": dict(self.lost), "usage": here.ledger.account.rows()}
         await self.trainer(lambda: self.learner.save(extra))
@@ -198,7 +220,7 @@ class Reinforcement:
         self.frame.writer.add_tree("model", model)
         self.frame.writer.add_file("curve.jsonl", self.curve.path)
         if self.looks:
-            self.frame.writer.add_file("dev.jsonl", self.frame.work / "dev.jsonl")
+            self.frame.writer.add_rows("dev.jsonl", self.looks)
         counts = {"updates": self.learner.done, **{f"lost_{name}": count for name, count in self.lost.items()}}
         metrics, problems = {}, []
         if best:
@@ -210,28 +232,9 @@ class Reinforcement:
                 )
         else:
             problems.append("no dev split: the last weights are kept, unchosen")
-        return self.frame.finish(counts, usage=usage, metrics=metrics, problems=problems)
-
-    def pools(self) -> tuple[Pool, Pool]:
-        """The items with a verified prefix, and those that start at their task."""
-
-        def of_kind(full: bool) -> Iterator[Item]:
-            for row in self.frame.input("mentor").open_rows("mentored.jsonl"):
-                mentored = Mentored.model_validate(row)
-                if mentored.split == "rl":
-                    found = items(mentored, self.rl.corrections, self.spec.seed)
-                    yield from (item for item in found if item.full_horizon is full)
-
-        prefixed = Pool(self.frame.work / "prefixed.jsonl", of_kind(False))
-        full = Pool(self.frame.work / "full.jsonl", of_kind(True))
-        if not len(prefixed) and not len(full):
-            raise ModelFailure("mentoring left no task to reinforce: all RL tasks were set aside or solved alone")
-        return prefixed, full
-
-    def dev_tasks(self) -> list[Task]:
-        rows = self.frame.input("prepare").open_rows("dev.jsonl")
-        tasks = sorted(map(Task.model_validate, rows), key=lambda task: share_of(self.spec.seed, "dev", task.id))
-        return tasks[: self.rl.dev_tasks]
+        done = self.frame.finish(counts, usage=usage, metrics=metrics, problems=problems)
+        stored_checkpoints(self.frame).clear()
+        return done
 
     async def trainer(self, work: Callable[[], T]) -> T:
         """Run on the thread that owns the trainer's device."""

@@ -20,7 +20,7 @@ from score_distill.artifacts.store import Store
 from score_distill.contract import StageConfig, Summary
 from score_distill.stages.acting import opening_ids
 from score_distill.stages.frame import Frame
-from score_distill.stages.training import Curve, on_trainer, train_config
+from score_distill.stages.training import Curve, checkpoints_of, on_trainer, stored_checkpoints, train_config
 
 
 def run(config: StageConfig, store: Store) -> Summary:
@@ -28,8 +28,6 @@ def run(config: StageConfig, store: Store) -> Summary:
 
 
 def _run(frame: Frame, lead: bool) -> Summary:
-    import torch.distributed as dist
-
     from score_distill.train import launch
     from score_distill.train.export import export
     from score_distill.train.sft import train_sft
@@ -37,14 +35,12 @@ def _run(frame: Frame, lead: bool) -> Summary:
     step = frame.config.step
     me = launch.join(os.environ)
     source = frame.model("base" if step == "warmup" else "warmup")
-    rows = frame.work / "rows.jsonl"
-    if lead:
-        write_rows(frame, ChatFormat(source), rows)
-    dist.barrier()
+    rows = frame.work / f"rows-{me.rank}.jsonl"  # the ranks may share no disk
+    write_rows(frame, ChatFormat(source), rows)
     settings = train_config(frame.config.spec, training(frame))
     curve = Curve(frame, "steps") if lead else None
     engine, summary = train_sft(
-        source, rows, settings, frame.work / "checkpoints", me, lambda *told: curve.step(*told) if curve else None
+        source, rows, settings, checkpoints_of(frame), me, lambda *told: curve.step(*told) if curve else None
     )
     exported = frame.work / "model"
     export(engine, exported)
@@ -62,7 +58,9 @@ def _run(frame: Frame, lead: bool) -> Summary:
     }
     metrics = {name: value for name, value in asdict(summary).items() if isinstance(value, float)}
     problems = [f"{summary.too_long} rows longer than packTokens dropped"] if summary.too_long else []
-    return frame.finish(counts, metrics=metrics, problems=problems)
+    done = frame.finish(counts, metrics=metrics, problems=problems)
+    stored_checkpoints(frame).clear()
+    return done
 
 
 def training(frame: Frame) -> Training:

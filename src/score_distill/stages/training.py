@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from score_distill.api import Rl, Spec, Training
+from score_distill.artifacts.checkpoints import StoredCheckpoints
 from score_distill.contract import Summary
 from score_distill.errors import Infrastructure, ModelFailure
 from score_distill.stages.frame import Frame
 
 if TYPE_CHECKING:
+    from score_distill.train.checkpoints import Checkpoints
     from score_distill.train.config import TrainConfig
     from score_distill.train.engine import Outcome
+
+
+CURVE, BEST = "curve.jsonl", "best"
 
 
 def on_trainer(frame: Frame, run: Callable[[Frame, bool], Summary]) -> Summary:
@@ -64,11 +69,26 @@ def train_config(spec: Spec, training: Training | Rl) -> "TrainConfig":
     )
 
 
+def checkpoints_of(frame: Frame) -> "Checkpoints":
+    """Those of the step, in its work folder and in the store, so that another machine goes on from them.
+
+    The curve so far and RL's best student so far are part of each.
+    """
+    from score_distill.train.checkpoints import Checkpoints
+
+    beside = {name: frame.work / name for name in (CURVE, BEST)}
+    return Checkpoints(frame.work / "checkpoints", stored_checkpoints(frame), beside)
+
+
+def stored_checkpoints(frame: Frame) -> StoredCheckpoints:
+    return StoredCheckpoints(frame.store, frame.config.run, frame.config.step)
+
+
 class Curve:
     """``curve.jsonl``: one line an optimizer step. After a restart, lines of steps that are run again are replaced."""
 
     def __init__(self, frame: Frame, unit: str) -> None:
-        self.path: Path = frame.work / "curve.jsonl"
+        self.path: Path = frame.work / CURVE
         self._frame, self._unit, self._at = frame, unit, time.monotonic()
         self._trimmed = False
 

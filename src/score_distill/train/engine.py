@@ -4,7 +4,6 @@ Everyone who calls it, on every rank, gives the packs of the whole step; the eng
 the ranks and adds up. It does not know where packs come from, when to stop, or what weights are for.
 """
 
-import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -15,16 +14,15 @@ import deepspeed
 import torch
 import torch.distributed as dist
 
-from score_distill.train import checkpoint, config, model
+from score_distill.train import config, model
 from score_distill.train.batch import Batch, collate
+from score_distill.train.checkpoints import Checkpoints
 from score_distill.train.config import TrainConfig
 from score_distill.train.errors import CheckpointError, DataError, DeviceMemoryError, DivergedError
 from score_distill.train.launch import Process
 from score_distill.train.losses import MAXIMA, SUMS, Loss, Scores, Terms
 from score_distill.train.packing import deal
 from score_distill.train.rows import Sample
-
-STATE = "state.json"
 
 
 @dataclass(frozen=True)
@@ -138,49 +136,35 @@ class Engine:
         with self._memory_explained():
             return _score(self._deepspeed, packs, self.me, self.device)
 
-    def save(self, folder: Path, identity: str, extra: dict[str, Any] | None = None) -> Path:
+    def save(self, checkpoints: Checkpoints, identity: str, extra: dict[str, Any] | None = None) -> Path:
         """A complete checkpoint of this step, or none; older ones than config keeps are removed.
 
         `identity` names what the run is made of; `resume` refuses a checkpoint with another one.
         """
-        torso = checkpoint.unfinished(folder, self.step_done)
-        if self.me.leads:
-            folder.mkdir(parents=True, exist_ok=True)
-            checkpoint.sweep(folder, keep=self.config.keep_checkpoints)
-            torso.mkdir()
-        dist.barrier()
-        self._deepspeed.save_checkpoint(str(torso), tag="deepspeed", save_latest=False)
-        torch.save(_random_state(self.device), torso / f"random-{self.me.rank}.pt")
-        if self.me.leads:
-            state = {"step": self.step_done, "ranks": self.me.ranks, "identity": identity, "extra": extra or {}}
-            (torso / STATE).write_text(json.dumps(state))
-        dist.barrier()
-        if self.me.leads:
-            checkpoint.complete(folder, self.step_done)
-            checkpoint.sweep(folder, keep=self.config.keep_checkpoints)
-        dist.barrier()
-        return folder / checkpoint.name(self.step_done)
 
-    def resume(self, folder: Path, identity: str) -> dict[str, Any] | None:
-        """Go back to the newest complete checkpoint; its `extra`, or None when there is none."""
-        steps = checkpoint.steps(folder)
-        if not steps:
+        def write(folder: Path) -> None:
+            self._deepspeed.save_checkpoint(str(folder), tag="deepspeed", save_latest=False)
+            torch.save(_random_state(self.device), folder / f"random-{self.me.rank}.pt")
+
+        kept = self.config.keep_checkpoints
+        return checkpoints.save(self.me, self.step_done, identity, write, extra or {}, kept)
+
+    def resume(self, checkpoints: Checkpoints, identity: str) -> dict[str, Any] | None:
+        """Go back to the newest checkpoint of this identity; its `extra`, or None when there is none."""
+        found = checkpoints.restore(self.me, self.device, identity)
+        if found is None:
             return None
-        found = folder / checkpoint.name(steps[-1])
-        state = json.loads((found / STATE).read_text())
-        if state["identity"] != identity:
-            raise CheckpointError(f"{found} is of another run (model, rows or settings differ); remove {folder}")
-        if state["ranks"] != self.me.ranks and self.config.zero_stage > 0:
+        if found.ranks != self.me.ranks and self.config.zero_stage > 0:
             raise CheckpointError(
-                f"{found} was written by {state['ranks']} processes and ZeRO {self.config.zero_stage} "
-                f"has split it so; there are {self.me.ranks} now"
+                f"{found.path} was written by {found.ranks} processes and ZeRO {self.config.zero_stage} has split it "
+                f"so; there are {self.me.ranks} now: use as many again, or remove {checkpoints.places}"
             )
-        self._deepspeed.load_checkpoint(str(found), tag="deepspeed")
-        random = found / f"random-{self.me.rank}.pt"
+        self._deepspeed.load_checkpoint(str(found.path), tag="deepspeed")
+        random = found.path / f"random-{self.me.rank}.pt"
         if random.exists():
             _set_random_state(torch.load(random, weights_only=True), self.device)
-        self.step_done = state["step"]
-        return state["extra"]
+        self.step_done = found.step
+        return found.extra
 
     def whole_weights(self) -> dict[str, torch.Tensor]:
         """Every weight and buffer of the model on CPU, gathered; empty but on the leading rank."""

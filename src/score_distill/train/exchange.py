@@ -41,6 +41,13 @@ def broadcast(
     return message["header"], received
 
 
+def anyone(device: torch.device, here: bool) -> bool:
+    """Whether it is so on any rank; the same answer on all of them."""
+    told = torch.tensor([float(here)], device=device)
+    dist.all_reduce(told, dist.ReduceOp.MAX)
+    return bool(told.item())
+
+
 def flatten(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
     """Samples as flat arrays; `unflatten` gives them back."""
     per_token = [np.ndim(sample.advantage) > 0 for sample in samples]

@@ -1,6 +1,6 @@
 """The policy in reinforcement learning: one call per update, from the rank that has the samples.
 
-The leader calls `update`, `export`, `save` and `stop` as rollouts come in; the other ranks stay in
+The leader calls `update`, `export`, `save`, `asked_to_stop` and `stop` as rollouts come in; the other ranks stay in
 `follow` and do the same on what they are sent. Rewards, groups and staleness are the caller's.
 """
 
@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from score_distill.train import exchange, packing
+from score_distill.train.checkpoints import Checkpoints
 from score_distill.train.config import TrainConfig
 from score_distill.train.engine import Engine, Outcome, Pack, Reference
 from score_distill.train.errors import DataError
 from score_distill.train.export import export
 from score_distill.train.losses import PolicyLoss, SftLoss
 from score_distill.train.rows import Rows, Sample
+from score_distill.train.stopping import Stop, Stopped
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,19 @@ class Update:
 class Policy:
     """The engine as the RL stage sees it; made on every rank, with the same arguments."""
 
-    def __init__(self, engine: Engine, settings: PolicyConfig, reference_dir: Path | None = None):
+    def __init__(
+        self,
+        engine: Engine,
+        settings: PolicyConfig,
+        reference_dir: Path | None = None,
+        checkpoints: Checkpoints | None = None,
+        stop: Stop | None = None,
+    ):
         if (settings.kl_coefficient > 0) != (reference_dir is not None):
             raise ValueError("a KL coefficient needs a reference model, and a reference model a coefficient")
         self.engine = engine
         self._settings = settings
+        self._checkpoints, self._stop = checkpoints, stop or Stop()
         self._reference = Reference(reference_dir, engine) if reference_dir else None
 
     def update(self, samples: Sequence[Sample], replay: Sequence[Sample] = ()) -> Update:
@@ -79,19 +89,26 @@ class Policy:
     def export(self, folder: Path) -> Path:
         return self._lead({"do": "export", "folder": str(folder)})
 
-    def save(self, folder: Path, identity: str, extra: dict[str, Any]) -> Path:
-        return self._lead({"do": "save", "folder": str(folder), "identity": identity, "extra": extra})
+    def save(self, identity: str, extra: dict[str, Any]) -> Path:
+        return self._lead({"do": "save", "identity": identity, "extra": extra})
 
-    def stop(self) -> None:
-        """Lets the other ranks return from `follow`."""
-        self._lead({"do": "stop"})
+    def asked_to_stop(self) -> bool:
+        """Whether SIGTERM came to any rank."""
+        return self._lead({"do": "ask"})
+
+    def stop(self, early: bool = False) -> None:
+        """Lets the other ranks return from `follow`, or raise Stopped there when it is `early`."""
+        self._lead({"do": "stop", "early": early})
 
     def follow(self) -> None:
         """On every rank but the leader's: do what it does until it stops."""
         order: Any = None
-        while order is None or order["do"] != "stop":
-            order, arrays = exchange.broadcast(self.engine.me, self.engine.device)
-            self._perform(order, arrays)
+        with self._stop:
+            while order is None or order["do"] != "stop":
+                order, arrays = exchange.broadcast(self.engine.me, self.engine.device)
+                self._perform(order, arrays)
+        if order["early"]:
+            raise Stopped
 
     def _lead(self, order: dict[str, Any], arrays: exchange.Arrays | None = None) -> Any:
         if not self.engine.me.leads:
@@ -105,8 +122,12 @@ class Policy:
                 return self._update(rows[:count], rows[count:])
             case {"do": "export", "folder": folder}:
                 return export(self.engine, Path(folder))
-            case {"do": "save", "folder": folder, "identity": identity, "extra": extra}:
-                return self.engine.save(Path(folder), identity, extra)
+            case {"do": "save", "identity": identity, "extra": extra}:
+                if self._checkpoints is None:
+                    raise RuntimeError("this policy was made without a place for checkpoints")
+                return self.engine.save(self._checkpoints, identity, extra)
+            case {"do": "ask"}:
+                return self._stop.agreed(self.engine.device)
             case {"do": "stop"}:
                 return None
             case _:

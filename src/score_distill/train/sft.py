@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from score_distill.train import packing
+from score_distill.train.checkpoints import Checkpoints
 from score_distill.train.config import TrainConfig
 from score_distill.train.engine import Engine, Outcome, Pack, start
 from score_distill.train.launch import Process
 from score_distill.train.losses import SftLoss
 from score_distill.train.model import limits
 from score_distill.train.rows import Rows, read_rows
+from score_distill.train.stopping import Stop, Stopped
 
 OnProgress = Callable[[Outcome, int], None]
 
@@ -36,13 +38,14 @@ def train_sft(
     model_dir: Path,
     rows_path: Path,
     config: TrainConfig,
-    checkpoints: Path,
+    checkpoints: Checkpoints,
     me: Process,
     on_progress: OnProgress = lambda outcome, steps: None,
 ) -> tuple[Engine, SftSummary]:
     """Train to the end of the last epoch; the engine then holds the trained weights.
 
-    `on_progress` is called on every rank after each step with its outcome and the number of steps.
+    `on_progress` is called on every rank after each step with its outcome and the number of steps. SIGTERM on any
+    rank, while the steps go on, ends all of them after a checkpoint (`stopping`).
     """
     known = limits(model_dir)
     rows = read_rows(rows_path, min(config.pack_tokens, known.context), known.vocabulary)
@@ -52,13 +55,17 @@ def train_sft(
     identity = _identity(rows, config)
     engine.resume(checkpoints, identity)
     resumed_at, outcome = engine.step_done, None
-    for epoch in range(engine.step_done // len(first_epoch), config.epochs):
-        plan = packing.epoch_plan(rows.lengths, config, epoch)
-        for packs in plan[engine.step_done - epoch * len(plan) :]:
-            outcome = engine.step(_packs(rows, packs))
-            on_progress(outcome, steps)
-            if _due(engine.step_done, steps, config):
-                engine.save(checkpoints, identity)
+    with Stop() as stop:
+        for epoch in range(engine.step_done // len(first_epoch), config.epochs):
+            plan = packing.epoch_plan(rows.lengths, config, epoch)
+            for packs in plan[engine.step_done - epoch * len(plan) :]:
+                outcome = engine.step(_packs(rows, packs))
+                on_progress(outcome, steps)
+                stopped = stop.agreed(engine.device)
+                if stopped or _due(engine.step_done, steps, config):
+                    engine.save(checkpoints, identity)
+                if stopped:
+                    raise Stopped
     return engine, SftSummary(
         rows=len(rows),
         too_long=rows.too_long,

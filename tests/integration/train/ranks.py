@@ -15,6 +15,7 @@ from score_distill.train.launch import Process
 def fine_tune(model: Path, rows: Path, results: Path, me: Process) -> None:
     from test_train_sft import CONFIG
 
+    from score_distill.train.checkpoints import Checkpoints
     from score_distill.train.export import export
     from score_distill.train.sft import train_sft
 
@@ -24,7 +25,7 @@ def fine_tune(model: Path, rows: Path, results: Path, me: Process) -> None:
             model,
             rows,
             replace(CONFIG, zero_stage=stage),
-            results / f"checkpoints-{stage}",
+            Checkpoints(results / f"checkpoints-{stage}"),
             me,
             lambda outcome, steps, curve=curve: curve.extend([outcome.loss, outcome.gradient_norm]),
         )
@@ -36,15 +37,16 @@ def fine_tune(model: Path, rows: Path, results: Path, me: Process) -> None:
 def reinforce(model: Path, results: Path, me: Process) -> None:
     from test_train_policy import CONFIG, rollouts
 
+    from score_distill.train.checkpoints import Checkpoints
     from score_distill.train.engine import start
     from score_distill.train.policy import Policy, PolicyConfig
 
-    policy = Policy(start(model, CONFIG, 10, me), PolicyConfig())
+    policy = Policy(start(model, CONFIG, 10, me), PolicyConfig(), checkpoints=Checkpoints(results / "checkpoints"))
     if not me.leads:
         return policy.follow()
     updates = [policy.update(rollouts(), rollouts(4, seed=1)), policy.update(rollouts(seed=2))]
     policy.export(results / "policy")
-    policy.save(results / "checkpoints", "test", {"version": 2})
+    policy.save("test", {"version": 2})
     policy.stop()
     (results / "updates.json").write_text(json.dumps([asdict(update) for update in updates]))
 

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from score_distill.train.checkpoints import Checkpoints
 from score_distill.train.config import LoraConfig, TrainConfig
 from score_distill.train.export import export, untie
 from score_distill.train.launch import Process
@@ -37,7 +38,7 @@ def trained(make_model: MakeModel, rows_path: Path, tmp_path: Path, me: Process)
     def train(config: TrainConfig, tied: bool) -> tuple[Path, Path]:
         model = make_model("source", tied=tied)
         (model / "generation_config.json").write_text('{"temperature": 0.25, "do_sample": true}')
-        engine, _ = train_sft(model, rows_path, config, tmp_path / "c", me)
+        engine, _ = train_sft(model, rows_path, config, Checkpoints(tmp_path / "c"), me)
         return model, export(engine, tmp_path / "exported")
 
     return train

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from score_distill.train import checkpoint
+from score_distill.train.checkpoints import Checkpoints
 from score_distill.train.config import LoraConfig, TrainConfig
 from score_distill.train.engine import Engine, Outcome, Pack, start
 from score_distill.train.errors import CheckpointError, DataError, DivergedError, ModelError
@@ -43,7 +44,12 @@ def test_training_learns_and_reports_what_it_did(make_model: MakeModel, rows_pat
     losses: list[float] = []
     config = replace(CONFIG, epochs=6)
     _, summary = train_sft(
-        make_model(), rows_path, config, tmp_path / "c", me, lambda outcome, steps: losses.append(outcome.loss)
+        make_model(),
+        rows_path,
+        config,
+        Checkpoints(tmp_path / "c"),
+        me,
+        lambda outcome, steps: losses.append(outcome.loss),
     )
     assert losses[-1] < 0.7 * losses[0]
     assert (summary.rows, summary.steps, summary.resumed_at) == (40, len(losses), 0)
@@ -58,7 +64,7 @@ def test_zero_stages_and_ranks_give_the_same_curve(two_ranks: tuple[Path, Path, 
         model,
         rows_path,
         CONFIG,
-        tmp_path / "one",
+        Checkpoints(tmp_path / "one"),
         me,
         lambda outcome, steps: curve.extend([outcome.loss, outcome.gradient_norm]),
     )
@@ -87,12 +93,12 @@ def test_resumed_training_equals_unbroken_training_bit_for_bit(
     make_model: MakeModel, rows_path: Path, tmp_path: Path, me: Process, change: dict[str, object]
 ):
     model, config = make_model(), replace(CONFIG, **change, checkpoint_every=3)
-    unbroken, _ = train_sft(model, rows_path, config, tmp_path / "unbroken", me)
+    unbroken, _ = train_sft(model, rows_path, config, Checkpoints(tmp_path / "unbroken"), me)
     expected = weights(unbroken)
     for step in (3, 7):  # the second in the second epoch
         with pytest.raises(Killed):
-            train_sft(model, rows_path, config, tmp_path / "broken", me, kill_after(step))
-    resumed, summary = train_sft(model, rows_path, config, tmp_path / "broken", me)
+            train_sft(model, rows_path, config, Checkpoints(tmp_path / "broken"), me, kill_after(step))
+    resumed, summary = train_sft(model, rows_path, config, Checkpoints(tmp_path / "broken"), me)
     assert summary.resumed_at == 6
     got = weights(resumed)
     assert all(torch.equal(got[name], expected[name]) for name in expected)
@@ -100,9 +106,9 @@ def test_resumed_training_equals_unbroken_training_bit_for_bit(
 
 def test_a_run_that_had_ended_is_found_ended(make_model: MakeModel, rows_path: Path, tmp_path: Path, me: Process):
     model = make_model()
-    first, _ = train_sft(model, rows_path, CONFIG, tmp_path / "c", me)
+    first, _ = train_sft(model, rows_path, CONFIG, Checkpoints(tmp_path / "c"), me)
     expected = weights(first)
-    again, summary = train_sft(model, rows_path, CONFIG, tmp_path / "c", me)
+    again, summary = train_sft(model, rows_path, CONFIG, Checkpoints(tmp_path / "c"), me)
     assert summary.last_loss is None and summary.resumed_at == summary.steps
     got = weights(again)
     assert all(torch.equal(got[name], expected[name]) for name in expected)
@@ -112,11 +118,11 @@ def test_resumed_training_draws_the_same_random_numbers(
     make_model: MakeModel, rows_path: Path, tmp_path: Path, me: Process
 ):
     model, config = make_model(dropout=0.3), replace(CONFIG, checkpoint_every=3)
-    unbroken, _ = train_sft(model, rows_path, config, tmp_path / "unbroken", me)
+    unbroken, _ = train_sft(model, rows_path, config, Checkpoints(tmp_path / "unbroken"), me)
     expected = weights(unbroken)
     with pytest.raises(Killed):
-        train_sft(model, rows_path, config, tmp_path / "broken", me, kill_after(4))
-    resumed, _ = train_sft(model, rows_path, config, tmp_path / "broken", me)
+        train_sft(model, rows_path, config, Checkpoints(tmp_path / "broken"), me, kill_after(4))
+    resumed, _ = train_sft(model, rows_path, config, Checkpoints(tmp_path / "broken"), me)
     got = weights(resumed)
     assert all(torch.equal(got[name], expected[name]) for name in expected)
 
@@ -126,8 +132,8 @@ def test_how_often_to_save_may_change_between_attempts(
 ):
     model = make_model()
     with pytest.raises(Killed):
-        train_sft(model, rows_path, replace(CONFIG, checkpoint_every=2), tmp_path / "c", me, kill_after(4))
-    _, summary = train_sft(model, rows_path, replace(CONFIG, checkpoint_every=50), tmp_path / "c", me)
+        train_sft(model, rows_path, replace(CONFIG, checkpoint_every=2), Checkpoints(tmp_path / "c"), me, kill_after(4))
+    _, summary = train_sft(model, rows_path, replace(CONFIG, checkpoint_every=50), Checkpoints(tmp_path / "c"), me)
     assert summary.resumed_at == 4
 
 
@@ -136,7 +142,7 @@ def test_old_checkpoints_and_torsos_go_and_the_newest_stay(
 ):
     folder = tmp_path / "c"
     checkpoint.unfinished(folder, 2).mkdir(parents=True)
-    _, summary = train_sft(make_model(), rows_path, replace(CONFIG, checkpoint_every=2), folder, me)
+    _, summary = train_sft(make_model(), rows_path, replace(CONFIG, checkpoint_every=2), Checkpoints(folder), me)
     last_even = summary.steps - summary.steps % 2
     kept = sorted({last_even, last_even - 2} | ({summary.steps} if summary.steps % 2 else set()))[-2:]
     assert sorted(path.name for path in folder.iterdir()) == [checkpoint.name(step) for step in kept]
@@ -144,10 +150,10 @@ def test_old_checkpoints_and_torsos_go_and_the_newest_stay(
 
 def test_a_checkpoint_of_other_rows_is_refused(make_model: MakeModel, rows_path: Path, tmp_path: Path, me: Process):
     model = make_model()
-    train_sft(model, rows_path, CONFIG, tmp_path / "c", me)
+    train_sft(model, rows_path, CONFIG, Checkpoints(tmp_path / "c"), me)
     rows_path.write_text(rows_path.read_text().split("\n", 1)[1])
     with pytest.raises(CheckpointError, match="another run"):
-        train_sft(model, rows_path, CONFIG, tmp_path / "c", me)
+        train_sft(model, rows_path, CONFIG, Checkpoints(tmp_path / "c"), me)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(make_model: MakeModel, me: Process):
@@ -203,12 +209,12 @@ def test_an_incomplete_model_folder_is_named(
     model = make_model()
     (model / missing).unlink()
     with pytest.raises(ModelError, match=said):
-        train_sft(model, rows_path, CONFIG, tmp_path / "c", me)
+        train_sft(model, rows_path, CONFIG, Checkpoints(tmp_path / "c"), me)
 
 
 def test_adapters_alone_are_trained(make_model: MakeModel, rows_path: Path, tmp_path: Path, me: Process):
     model = make_model()
-    engine, _ = train_sft(model, rows_path, replace(CONFIG, lora=LoraConfig(rank=4)), tmp_path / "c", me)
+    engine, _ = train_sft(model, rows_path, replace(CONFIG, lora=LoraConfig(rank=4)), Checkpoints(tmp_path / "c"), me)
     before, after = load_file(model / "model.safetensors"), weights(engine)
     frozen = after["base_model.model.model.layers.0.mlp.up_proj.base_layer.weight"]
     assert torch.equal(frozen, before["model.layers.0.mlp.up_proj.weight"])

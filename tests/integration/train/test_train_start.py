@@ -11,9 +11,10 @@ from pathlib import Path
 from score_distill.train import launch
 from score_distill.train.config import TrainConfig
 me = launch.join()
+from score_distill.train.checkpoints import Checkpoints
 from score_distill.train.sft import train_sft
 config = TrainConfig(learning_rate=1e-3, pack_tokens=128, tokens_per_step=512, zero_stage=2)
-_, summary = train_sft(Path(sys.argv[1]), Path(sys.argv[2]), config, Path(sys.argv[3]), me)
+_, summary = train_sft(Path(sys.argv[1]), Path(sys.argv[2]), config, Checkpoints(Path(sys.argv[3])), me)
 print("steps", summary.steps)
 """
 
