@@ -54,8 +54,16 @@ def label(body: Body, name: str) -> str:
     return str(body["metadata"].get("labels", {}).get(name, ""))
 
 
-def observe(status: Status, children: Children, progress: Mapping[str, Progress], now: float, retry: bool) -> Seen:
-    """``retry`` forgets failures that were final: the spec was changed since."""
+def observe(
+    status: Status,
+    children: Children,
+    progress: Mapping[str, Progress],
+    now: float,
+    *,
+    retry: bool = False,
+    endpoint: bool = False,
+) -> Seen:
+    """``retry`` forgets failures that were final: the spec was changed since. An ``endpoint`` is no teacher of ours."""
     done = {one.name: _done(one) for one in status.steps if one.state == "Succeeded"}
     records, summaries = dict[str, Record](), dict[str, Summary]()
     newest = {label(job, STEP): job for job in sorted(children.jobs, key=_attempt)}
@@ -81,7 +89,7 @@ def observe(status: Status, children: Children, progress: Mapping[str, Progress]
             records[name] = record.started(attempt)
     servers = {"sandbox": ServerState(True)}
     for role in ("teacher", "student"):
-        servers[role] = _server(role, children)
+        servers[role] = ServerState(True) if role == "teacher" and endpoint else _server(role, children)
     waiting = [pod for pod in children.pods if pod.get("status", {}).get("phase") == "Pending"]
     troubles = [found for pod in waiting if (found := trouble(pod)) is not None]
     return Seen(Observed(done, records, servers), summaries, troubles[0] if troubles else None)

@@ -46,11 +46,12 @@ def reconcile(
     if _finished(before):
         return Changes(delete=tuple(children.deployments))
     retry = before.observed_generation != generation
-    seen = observe(before, children, progress, now, retry)
+    endpoint = run.spec.teacher.endpoint is not None
+    seen = observe(before, children, progress, now, retry=retry, endpoint=endpoint)
     decision = decide(run, seen.observed, now, ahead=AHEAD)
     action = decision.action
     roles = [role for role in ("teacher", "student") if role in decision.servers]
-    own = [role for role in roles if role == "student" or run.spec.teacher.endpoint is None]
+    own = [role for role in roles if role == "student" or not endpoint]
     apply: list[Body] = []
     for role in own:
         apply += models.objects(owner, role, settings)

@@ -1,0 +1,377 @@
+"""One pass over a run: from bodies, as the API server gives them, to objects, deletions and status."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from score_distill.contract import Progress, StageConfig, Summary
+from score_distill.errors import Exit
+from score_distill.executors.kubernetes.observe import Children
+from score_distill.executors.kubernetes.reconcile import Changes, reconcile
+from score_distill.executors.kubernetes.settings import Settings
+
+SETTINGS = Settings(worker="worker:1", trainer="trainer:1", serving="serving:1")
+NOW = 1_000_000.0
+UID = "0f6a1b2c-0000-4000-8000-000000000001"
+ORDER = ["prepare", "demonstrate", "warmup", "mentor", "sft", "rl", "evaluate"]
+Body = dict[str, Any]
+
+
+def run(status: Body | None = None, generation: int = 1, **spec: Any) -> Body:
+    base = {
+        "student": {"model": "s3://b/student"},
+        "teacher": {"model": "s3://b/teacher"},
+        "tasks": {"train": {"uri": "s3://b/train"}, "eval": [{"name": "test", "uri": "s3://b/test"}]},
+        "artifacts": {"uri": "s3://b/runs", "credentialsSecret": "s3"},
+    }
+    return {
+        "apiVersion": "distill.score.dev/v1alpha1",
+        "kind": "DistillationRun",
+        "metadata": {"name": "one", "namespace": "team", "uid": UID, "generation": generation},
+        "spec": base | spec,
+        "status": status or {},
+    }
+
+
+class World:
+    """The children that a cluster would have after what was applied; a test says how they fare."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Body] = {}
+        self.deployments: dict[str, Body] = {}
+        self.pods: dict[str, Body] = {}
+
+    @property
+    def children(self) -> Children:
+        return Children(list(self.jobs.values()), list(self.pods.values()), list(self.deployments.values()))
+
+    def take(self, changes: Changes) -> None:
+        for body in changes.apply:
+            kind = {"Job": self.jobs, "Deployment": self.deployments}.get(body["kind"])
+            if kind is not None:
+                kind[body["metadata"]["name"]] = body
+        for body in changes.delete:
+            self.jobs.pop(body["metadata"]["name"], None)
+            self.deployments.pop(body["metadata"]["name"], None)
+
+    def ready(self) -> None:
+        for body in self.deployments.values():
+            body["status"] = {"readyReplicas": 1, "conditions": [{"type": "Available", "status": "True"}]}
+
+    def end(self, job: str, summary: Summary | None, code: int = 0, **ended: Any) -> None:
+        body = self.jobs[job]
+        body["status"] = {"conditions": [{"type": "Failed" if code else "Complete", "status": "True"}]}
+        labels = body["metadata"]["labels"] | {"batch.kubernetes.io/job-name": job}
+        message = summary.bounded().decode() if summary else ""
+        told = {"name": "stage", "state": {"terminated": {"exitCode": code, "message": message, **ended}}}
+        status = {"phase": "Failed" if code else "Succeeded", "containerStatuses": [told]}
+        self.pods[job] = {"metadata": {"name": f"{job}-0", "labels": labels}, "status": status}
+
+
+def one_pass(world: World, body: Body, now: float = NOW, progress: dict[str, Progress] | None = None) -> Changes:
+    """A pass, carried out: the body has the new status, the world the new children."""
+    changes = reconcile(body, world.children, progress or {}, SETTINGS, now)
+    world.take(changes)
+    if changes.status is not None:
+        body["status"] = json.loads(json.dumps(changes.status))
+    return changes
+
+
+def condition(body: Body, kind: str) -> Body:
+    return next(one for one in body["status"]["conditions"] if one["type"] == kind)
+
+
+def step(body: Body, name: str) -> Body:
+    return next(one for one in body["status"]["steps"] if one["name"] == name)
+
+
+def come_to(name: str, **spec: Any) -> tuple[World, Body]:
+    """A run whose step ``name`` has just been started for the first time."""
+    world, body = World(), run(**spec)
+    for current in ORDER:
+        one_pass(world, body)
+        world.ready()
+        one_pass(world, body)
+        if current == name:
+            return world, body
+        tokens = {"teacher": 60} if current == "demonstrate" else {}
+        world.end(f"one-{current}-1", Summary(step=current, succeeded=True, tokens=tokens, digest="a" * 64))
+    raise AssertionError(name)
+
+
+def kinds(changes: Changes) -> list[str]:
+    return [f"{body['kind']} {body['metadata']['name']}" for body in changes.apply]
+
+
+def test_the_first_pass_starts_prepare_and_the_teacher_that_the_next_step_needs() -> None:
+    world, body = World(), run()
+    changes = one_pass(world, body)
+    teacher = ["Service one-teacher", "Deployment one-teacher"]
+    assert kinds(changes) == [*teacher, "ConfigMap one-prepare-1", "Job one-prepare-1"]
+    assert changes.keys is not None
+    assert (step(body, "prepare")["state"], step(body, "prepare")["attempt"]) == ("Running", 1)
+    assert condition(body, "Succeeded")["status"] == "Unknown"
+
+
+def test_a_pass_that_changes_nothing_applies_nothing_and_says_the_same() -> None:
+    world, body = come_to("mentor")
+    before = body["status"]
+    changes = one_pass(world, body, NOW + 5)
+    assert (changes.apply, changes.delete, changes.keys) == ((), (), None)
+    again = one_pass(world, body, NOW + 9)
+    assert again.status == changes.status
+    assert before["steps"] == body["status"]["steps"]
+
+
+def test_every_object_belongs_to_the_run_and_its_pods_are_restricted() -> None:
+    world, _ = come_to("mentor")
+    for made in [*world.jobs.values(), *world.deployments.values()]:
+        [owner] = made["metadata"]["ownerReferences"]
+        assert (owner["uid"], owner["controller"]) == (UID, True)
+        pod = made["spec"]["template"]["spec"]
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        for container in [*pod.get("initContainers", []), *pod["containers"]]:
+            security = container["securityContext"]
+            assert (security["readOnlyRootFilesystem"], security["capabilities"]) == (True, {"drop": ["ALL"]})
+            assert security["allowPrivilegeEscalation"] is False
+
+
+def test_the_sandbox_gets_no_key_and_no_store() -> None:
+    world, _ = come_to("mentor")
+    [sandbox] = world.jobs["one-mentor-1"]["spec"]["template"]["spec"]["initContainers"]
+    assert "envFrom" not in sandbox
+    assert {mount["name"] for mount in sandbox["volumeMounts"]} == {"socket", "scratch", "sandbox-tmp"}
+
+
+def test_a_stage_is_told_all_that_it_needs_and_no_key() -> None:
+    world, body = World(), run()
+    told = {}
+    for current in ORDER:
+        for _ in range(2):
+            for made in one_pass(world, body).apply:
+                if made["kind"] == "ConfigMap":
+                    told[current] = StageConfig.model_validate_json(made["data"]["stage.json"])
+            world.ready()
+        world.end(f"one-{current}-1", Summary(step=current, succeeded=True))
+    mentor = told["mentor"]
+    assert (mentor.run, mentor.store, mentor.step) == (f"one-{UID}", "s3://b/runs", "mentor")
+    assert mentor.student is not None
+    assert mentor.teacher is not None
+    assert (mentor.student.url, mentor.student.weights_url) == ("http://one-student:8000/v1", "http://one-student:8000")
+    assert (mentor.teacher.key_file, mentor.teacher.weights_url) == ("/keys/teacher", None)
+    assert mentor.sandbox == "unix:///run/score/sock"
+    assert told["sft"].student is None
+
+
+def test_a_whole_run_ends_succeeded_and_leaves_no_server() -> None:
+    world, body = come_to("evaluate")
+    score = {"model": "rl", "eval": "test", "score": 0.772, "low": 0.7, "high": 0.8, "n": 500}
+    last = Summary.model_validate({"step": "evaluate", "succeeded": True, "scores": [score], "digest": "e" * 64})
+    world.end("one-evaluate-1", last)
+    changes = one_pass(world, body)
+    assert condition(body, "Succeeded")["status"] == "True"
+    assert world.deployments == {}
+    assert changes.again is None
+    assert body["status"]["score"] == "rl 77.2"
+    assert body["status"]["artifacts"]["report"] == f"s3://b/runs/one-{UID}/report/report.html"
+    assert body["status"]["usage"]["teacherTokens"] == 60
+    assert all(one["state"] == "Succeeded" for one in body["status"]["steps"])
+    world.jobs.clear()
+    world.pods.clear()
+    quiet = one_pass(world, body, NOW + 1000)
+    assert (quiet.apply, quiet.status) == ((), None)
+
+
+def test_what_a_retry_may_help_is_a_new_attempt_after_a_pause() -> None:
+    world, body = come_to("sft")
+    world.end("one-sft-1", Summary(step="sft", succeeded=False, message="the store is away"), int(Exit.INFRASTRUCTURE))
+    changes = one_pass(world, body)
+    assert (step(body, "sft")["state"], step(body, "sft")["message"]) == ("Retrying", "the store is away")
+    assert condition(body, "Succeeded")["reason"] == "StepRetrying"
+    assert changes.again is not None
+    assert 0 < changes.again <= 2
+    again = one_pass(world, body, NOW + 3)
+    assert kinds(again) == ["ConfigMap one-sft-2", "Job one-sft-2"]
+    assert (step(body, "sft")["state"], step(body, "sft")["attempt"]) == ("Running", 2)
+    world.end("one-sft-2", Summary(step="sft", succeeded=True))
+    one_pass(world, body, NOW + 9)
+    assert step(body, "sft")["attempt"] == 2
+
+
+def test_a_lost_pod_is_not_the_runs_fault() -> None:
+    world, body = come_to("sft")
+    world.jobs["one-sft-1"]["status"] = {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimit"}]}
+    one_pass(world, body)
+    assert "its pod was lost" in step(body, "sft")["message"]
+    assert kinds(one_pass(world, body, NOW + 60)) == ["ConfigMap one-sft-2", "Job one-sft-2"]
+
+
+ENDS = [
+    (int(Exit.BAD_INPUT), {}, "BadInput", "no such file"),
+    (int(Exit.MODEL), {}, "Model", "no such file"),
+    (137, {"reason": "OOMKilled"}, "Model", "OOMKilled"),
+]
+
+
+@pytest.mark.parametrize(("code", "ended", "reason", "words"), ENDS)
+def test_what_a_retry_cannot_help_ends_the_run_until_its_spec_changes(
+    code: int, ended: Body, reason: str, words: str
+) -> None:
+    world, body = come_to("warmup")
+    world.end("one-warmup-1", Summary(step="warmup", succeeded=False, message="no such file"), code, **ended)
+    one_pass(world, body)
+    found = condition(body, "Succeeded")
+    assert (found["status"], found["reason"]) == ("False", reason)
+    assert words in found["message"]
+    assert world.deployments == {}
+    later = one_pass(world, body, NOW + 500)
+    assert (later.apply, later.again) == ((), None)
+    assert condition(body, "Succeeded") == found
+    body["metadata"]["generation"] = 2
+    assert "Job one-warmup-2" in kinds(one_pass(world, body, NOW + 600))
+
+
+def test_a_spent_budget_stops_and_a_larger_one_goes_on() -> None:
+    world, body = come_to("warmup", budget={"teacherTokens": 60})
+    world.end("one-warmup-1", Summary(step="warmup", succeeded=True))
+    one_pass(world, body)
+    assert condition(body, "BudgetExceeded")["status"] == "True"
+    assert condition(body, "Succeeded")["reason"] == "BudgetExceeded"
+    assert world.deployments == {}
+    body["spec"]["budget"]["teacherTokens"] = 600
+    body["metadata"]["generation"] = 2
+    one_pass(world, body)
+    world.ready()
+    assert "Job one-mentor-1" in kinds(one_pass(world, body))
+
+
+def test_a_suspended_run_has_no_pods_and_goes_on_under_the_same_attempt() -> None:
+    world, body = come_to("mentor")
+    body["spec"]["suspend"] = True
+    one_pass(world, body)
+    assert condition(body, "Suspended")["status"] == "True"
+    assert "one-mentor-1" not in world.jobs
+    assert world.deployments == {}
+    body["spec"]["suspend"] = False
+    one_pass(world, body)
+    world.ready()
+    assert "Job one-mentor-1" in kinds(one_pass(world, body))
+    assert condition(body, "Suspended")["status"] == "False"
+
+
+def test_a_job_deleted_by_hand_is_made_again() -> None:
+    world, body = come_to("sft")
+    del world.jobs["one-sft-1"]
+    assert kinds(one_pass(world, body)) == ["ConfigMap one-sft-1", "Job one-sft-1"]
+
+
+def test_a_status_that_was_lost_is_found_again_from_the_jobs() -> None:
+    world, body = come_to("sft")
+    body["status"]["steps"] = [one for one in body["status"]["steps"] if one["state"] == "Succeeded"]
+    assert one_pass(world, body).apply == ()
+    assert step(body, "sft")["state"] == "Running"
+
+
+def test_a_run_that_is_being_deleted_gets_nothing() -> None:
+    body = run()
+    body["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert reconcile(body, Children(), {}, SETTINGS, NOW) == Changes()
+
+
+def test_a_manifest_that_the_api_server_let_through_is_refused_with_its_faults() -> None:
+    world, body = World(), run(seed=-1)
+    changes = one_pass(world, body)
+    assert changes.apply == ()
+    assert condition(body, "Accepted")["status"] == "False"
+    assert "spec.seed" in condition(body, "Accepted")["message"]
+    assert one_pass(world, body).status == changes.status
+
+
+PENDING: list[tuple[Body, str, str]] = [
+    (
+        {
+            "conditions": [
+                {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 node"}
+            ]
+        },
+        "InsufficientCapacity",
+        "0/3 node",
+    ),
+    (
+        {"containerStatuses": [{"name": "stage", "state": {"waiting": {"reason": "ErrImagePull", "message": "no"}}}]},
+        "ImagePullFailed",
+        "no",
+    ),
+    (
+        {
+            "containerStatuses": [
+                {
+                    "name": "stage",
+                    "state": {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s3" not found'}},
+                }
+            ]
+        },
+        "SecretMissing",
+        'secret "s3" not found',
+    ),
+]
+
+
+@pytest.mark.parametrize(("status", "reason", "message"), PENDING)
+def test_why_pods_do_not_run_is_said(status: Body, reason: str, message: str) -> None:
+    world, body = come_to("sft")
+    labels = world.jobs["one-sft-1"]["metadata"]["labels"]
+    world.pods["p"] = {"metadata": {"name": "p", "labels": labels}, "status": {"phase": "Pending", **status}}
+    one_pass(world, body)
+    found = condition(body, "Succeeded")
+    assert (found["reason"], found["message"]) == (reason, message)
+
+
+def test_progress_is_in_the_status_and_stays_when_the_step_ends() -> None:
+    world, body = come_to("mentor")
+    told = {"mentor": Progress(done=120, total=400, unit="tasks", message="80 solved")}
+    one_pass(world, body, progress=told)
+    assert body["status"]["progress"] == "120/400 tasks"
+    assert step(body, "mentor")["message"] == "80 solved"
+    last = Progress(done=400, total=400, unit="tasks")
+    world.end("one-mentor-1", Summary(step="mentor", succeeded=True, progress=last))
+    one_pass(world, body)
+    assert (step(body, "mentor")["done"], step(body, "mentor")["total"]) == (400, 400)
+
+
+def test_a_queue_name_makes_jobs_that_wait_for_their_admission() -> None:
+    world, _ = come_to("prepare", scheduling={"queueName": "team-queue"})
+    job = world.jobs["one-prepare-1"]
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-queue"
+    assert job["spec"]["suspend"] is True
+
+
+def test_an_endpoint_needs_no_teacher_and_its_key_is_mounted_from_the_users_secret() -> None:
+    endpoint = {"url": "https://api/v1", "model": "m", "apiKeySecret": {"name": "mine", "key": "token"}}
+    world, _ = come_to("demonstrate", teacher={"endpoint": endpoint})
+    assert world.deployments == {}
+    volumes = world.jobs["one-demonstrate-1"]["spec"]["template"]["spec"]["volumes"]
+    [mounted] = [one["secret"] for one in volumes if one["name"] == "endpoint"]
+    assert (mounted["secretName"], mounted["items"]) == ("mine", [{"key": "token", "path": "key"}])
+
+
+def test_images_and_gpus_are_those_of_the_manifest() -> None:
+    resources = {"trainer": {"gpus": 8, "limits": {"memory": "64Gi"}}}
+    world, _ = come_to("warmup", images={"trainer": "mine:2"}, resources=resources)
+    [stage] = world.jobs["one-warmup-1"]["spec"]["template"]["spec"]["containers"]
+    assert stage["image"] == "mine:2"
+    assert stage["resources"]["limits"] == {"memory": "64Gi", "nvidia.com/gpu": "8"}
+
+
+def test_a_run_of_the_same_name_has_other_keys_and_another_place_in_the_store() -> None:
+    body = run()
+    other = json.loads(json.dumps(body).replace(UID, UID.replace("0f6a", "1234")))
+    first = reconcile(body, Children(), {}, SETTINGS, NOW)
+    second = reconcile(other, Children(), {}, replace(SETTINGS), NOW)
+    assert first.keys is not None
+    assert second.keys is not None
+    assert first.keys.keys != second.keys.keys
+    assert first.keys.key != second.keys.key
