@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-from score_distill.train.launch import Process, process, torchrun
+from score_distill.train.launch import Nodes, Process, deadline_of, process, torchrun
 
 
 def test_a_process_alone_is_its_own_leader():
@@ -23,6 +23,26 @@ def test_several_processes_do():
     command = torchrun(2, "a.b", ["--x"])
     assert command[1:4] == ["-m", "torch.distributed.run", "--standalone"]
     assert command[-5:] == ["--nproc_per_node", "2", "-m", "a.b", "--x"][-5:]
+
+
+def test_several_processes_on_each_of_several_machines_meet_at_the_first() -> None:
+    command = torchrun(4, "a.b", ["--x"], Nodes(count=2, rank=1, address="job-0.svc", port=29501), deadline=90)
+    assert " ".join(command[3:]) == (
+        "--nnodes 2 --node-rank 1 --rdzv-backend static --rdzv-conf timeout=90 "
+        "--master-addr job-0.svc --master-port 29501 --nproc_per_node 4 -m a.b --x"
+    )
+
+
+def test_one_machine_of_several_meets_nobody_elsewhere() -> None:
+    assert "--standalone" in torchrun(4, "a.b", [], Nodes(count=1, rank=0, address="here"))
+
+
+def test_one_process_on_each_machine_needs_no_launcher_so_that_the_exit_code_is_its_own() -> None:
+    assert torchrun(1, "a.b", [], Nodes(count=2, rank=1, address="job-0.svc")) == [sys.executable, "-m", "a.b"]
+
+
+def test_how_long_peers_are_waited_for_can_be_told() -> None:
+    assert (deadline_of({}), deadline_of({"SCORE_JOIN_SECONDS": "5"})) == (600.0, 5.0)
 
 
 def test_naming_a_process_imports_no_torch():

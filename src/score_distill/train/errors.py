@@ -1,6 +1,6 @@
 """What can go wrong in training that a person can do something about."""
 
-from score_distill.errors import BadInput, Exit
+from score_distill.errors import BadInput, Exit, Infrastructure
 
 
 class TrainError(BadInput):
@@ -29,3 +29,7 @@ class DeviceMemoryError(TrainError):
     """The device has no room for one pack."""
 
     exit = Exit.MODEL
+
+
+class PeersMissing(Infrastructure):
+    """The processes of a trainer did not find each other in time."""

@@ -11,6 +11,9 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+DEADLINE = 600.0  # seconds in which all peers must have come
+DEADLINE_NAME = "SCORE_JOIN_SECONDS"
+
 
 @dataclass(frozen=True)
 class Process:
@@ -25,12 +28,36 @@ class Process:
         return self.rank == 0
 
 
-def torchrun(processes: int, module: str, arguments: Sequence[str]) -> list[str]:
-    """The command that runs `module` in several processes on this machine; plain python for one."""
+@dataclass(frozen=True)
+class Nodes:
+    """Machines, or pods, that train together; the first of them is at `address`."""
+
+    count: int
+    rank: int
+    address: str
+    port: int = 29500
+
+
+def torchrun(
+    processes: int, module: str, arguments: Sequence[str], nodes: Nodes | None = None, deadline: float = DEADLINE
+) -> list[str]:
+    """The command that runs `module` in several processes on this machine, which may be one of several.
+
+    Plain python for one process: where it is one of several machines, the environment must tell its peers (`process`).
+    """
     if processes == 1:
         return [sys.executable, "-m", module, *arguments]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    meeting = ["--standalone"] if nodes is None or nodes.count == 1 else _meeting(nodes, deadline)
+    launcher = [sys.executable, "-m", "torch.distributed.run", *meeting]
     return [*launcher, "--nproc_per_node", str(processes), "-m", module, *arguments]
+
+
+def _meeting(nodes: Nodes, deadline: float) -> list[str]:
+    return [
+        *("--nnodes", str(nodes.count), "--node-rank", str(nodes.rank)),
+        *("--rdzv-backend", "static", "--rdzv-conf", f"timeout={deadline:.0f}"),
+        *("--master-addr", nodes.address, "--master-port", str(nodes.port)),
+    ]
 
 
 def process(environ: Mapping[str, str]) -> Process:
@@ -41,8 +68,15 @@ def process(environ: Mapping[str, str]) -> Process:
     )
 
 
+def deadline_of(environ: Mapping[str, str]) -> float:
+    return float(environ.get(DEADLINE_NAME) or DEADLINE)
+
+
 def join(environ: MutableMapping[str, str] = os.environ, timeout: timedelta = timedelta(minutes=30)) -> Process:
     """Enter the process group (NCCL with a GPU, gloo without) and hand it to DeepSpeed; once a process.
+
+    Raises PeersMissing when not all have come by the deadline. `timeout` is how long one then waits for another, which
+    may be rolling out meanwhile.
 
     DeepSpeed reads two things from the environment only: DS_ACCELERATOR when it is imported (cpu is set where
     there is no GPU) and LOCAL_RANK.
@@ -67,11 +101,29 @@ def join(environ: MutableMapping[str, str] = os.environ, timeout: timedelta = ti
         # What deepspeed.ops probes and compiles from; empty = nothing (it is cached there for good).
         deepspeed.ops.__compatible_ops__ = {}
     if "RANK" in environ:
-        dist.init_process_group(backend, timeout=timeout)
+        _meet(backend, me, timeout, environ)
     else:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
     deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
     return me
+
+
+def _meet(backend: str, me: Process, timeout: timedelta, environ: Mapping[str, str]) -> None:
+    import torch.distributed as dist
+
+    from score_distill.train.errors import PeersMissing
+
+    deadline = deadline_of(environ)
+    try:
+        store, rank, ranks = next(dist.rendezvous("env://", timeout=timedelta(seconds=deadline)))
+        dist.init_process_group(
+            backend, store=dist.PrefixStore("training", store), rank=rank, world_size=ranks, timeout=timeout
+        )
+    except dist.DistError as error:
+        raise PeersMissing(
+            f"rank {me.rank} of {me.ranks} did not meet all its peers at {environ.get('MASTER_ADDR')}:"
+            f"{environ.get('MASTER_PORT')} within {deadline:.0f} s: {str(error).splitlines()[0][:200]}"
+        ) from error
 
 
 def quiet() -> None:

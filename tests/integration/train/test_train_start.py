@@ -1,9 +1,12 @@
 """What a training process needs to start: no launcher, no free port, no compiler."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 TRAIN = """
 import sys
@@ -31,3 +34,25 @@ def test_a_process_alone_trains_without_torchrun_and_compiles_nothing(make_model
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.startswith("steps")
     assert not extensions.exists()
+
+
+JOIN = """
+from score_distill.errors import exit_of
+from score_distill.train import launch
+try:
+    launch.join()
+except Exception as error:
+    code, message = exit_of(error)
+    print(code.name, message)
+"""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_peer_that_never_comes_is_told_by_the_deadline(rank: int):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": str(rank)}
+    environ = {**os.environ, **meeting, "SCORE_JOIN_SECONDS": "1"}
+    done = subprocess.run([sys.executable, "-c", JOIN], env=environ, capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith(f"INFRASTRUCTURE rank {rank} of 2 did not meet all its peers at 127.0.0.1:{port}")
