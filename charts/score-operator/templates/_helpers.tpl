@@ -19,11 +19,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{- /* The full name of an image: (list $ .Values.images.worker) */ -}}
+{{- /* The full name of an image: (list $ .Values.images.worker). A repository that names its host keeps it. */ -}}
 {{- define "score-operator.image" -}}
 {{- $root := index . 0 -}}
 {{- $image := index . 1 -}}
+{{- if not (regexMatch "^[^/]*[.:][^/]*/" $image.repository) -}}
 {{- with $root.Values.images.registry }}{{ trimSuffix "/" . }}/{{ end -}}
+{{- end -}}
 {{- $image.repository -}}
 {{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default $root.Chart.AppVersion }}{{ end -}}
 {{- end -}}
