@@ -5,6 +5,7 @@ while it runs, and ends with a summary small enough for a termination message. W
 ``work_folder.py``.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -62,6 +63,19 @@ class Progress(Model):
     total: int | None
     unit: str
     message: str = ""
+
+
+def together(parts: Sequence[Progress]) -> Progress | None:
+    """The progress of a step's workers as one; None when none has reported."""
+    if not parts:
+        return None
+    totals = [one.total for one in parts]
+    return Progress(
+        done=sum(one.done for one in parts),
+        total=None if None in totals else sum(total or 0 for total in totals),
+        unit=parts[0].unit,
+        message=parts[0].message,
+    )
 
 
 class Summary(Model):

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from score_distill.contract import Progress, StageConfig, Summary
+from score_distill.contract import Progress, StageConfig, Summary, together
 from score_distill.errors import BadInput
 
 T = TypeVar("T", Progress, Summary)
@@ -58,16 +58,7 @@ class WorkFolder:
     def read_progress(self) -> Progress | None:
         """Of all workers together; None when none has reported."""
         found = [_read(path, Progress) for path in sorted(self.path.glob("progress*.json"), key=_worker)]
-        told = [one for one in found if one is not None]
-        if not told:
-            return None
-        totals = [one.total for one in told]
-        return Progress(
-            done=sum(one.done for one in told),
-            total=None if None in totals else sum(total or 0 for total in totals),
-            unit=told[0].unit,
-            message=told[0].message,
-        )
+        return together([one for one in found if one is not None])
 
     def write_summary(self, worker: int, summary: Summary) -> None:
         self.path.mkdir(parents=True, exist_ok=True)

@@ -32,9 +32,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- /* What the operator asks of the API server, and not a verb more. */ -}}
 {{- define "score-operator.rules" -}}
+# A finished run is deleted when spec.ttlSecondsAfterFinished is over.
 - apiGroups: [distill.score.dev]
   resources: [distillationruns]
-  verbs: [list, watch]
+  verbs: [delete, list, watch]
 - apiGroups: [distill.score.dev]
   resources: [distillationruns/status]
   verbs: [patch]
@@ -56,6 +57,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create]
 # Keys of model servers are made once and never read.
 - apiGroups: [""]
   resources: [secrets]

@@ -67,6 +67,7 @@ class Observed:
     records: Mapping[str, Record] = field(default_factory=dict)
     servers: Mapping[str, ServerState] = field(default_factory=dict)
     changed: Sequence[str] = ()
+    gpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def decide(run: DistillationRun, seen: Observed, now: float, *, ahead: int | Non
         return Decision(Finished(), nothing, current)
     step = current.ready[0]
     record = seen.records.get(step.name, Record())
-    if (stop := _stopped(run, current, step, record, seen.changed)) is not None:
+    if (stop := _stopped(run, current, step, record, seen)) is not None:
         return Decision(stop, nothing, current)
     if run.spec.suspend:
         return Decision(Suspended(step), nothing, current)
@@ -143,9 +144,9 @@ def decide(run: DistillationRun, seen: Observed, now: float, *, ahead: int | Non
     return Decision(_next(run, current, step, record, seen, now), wanted, current)
 
 
-def _stopped(run: DistillationRun, current: Plan, step: Step, record: Record, changed: Sequence[str]) -> Stop | None:
-    if changed:
-        lines = "\n".join(f"  {one}" for one in changed)
+def _stopped(run: DistillationRun, current: Plan, step: Step, record: Record, seen: Observed) -> Stop | None:
+    if seen.changed:
+        lines = "\n".join(f"  {one}" for one in seen.changed)
         return Stop(
             Exit.CHANGED,
             f"the run was begun with another manifest; give this one another metadata.name, or take back:\n{lines}",
@@ -160,6 +161,9 @@ def _stopped(run: DistillationRun, current: Plan, step: Step, record: Record, ch
     if budget is not None and "teacher" in step.needs and spent >= budget and not record.running:
         told = f"spec.budget.teacherTokens: {budget:,}; {spent:,} are spent before step {step.name}"
         return Stop(Exit.BUDGET, told, step)
+    hours, used = run.spec.budget.gpu_hours, seen.gpu_seconds / 3600
+    if hours is not None and used >= hours:
+        return Stop(Exit.BUDGET, f"spec.budget.gpuHours: {hours:g}; {used:.2f} are spent at step {step.name}", step)
     return None
 
 

@@ -23,6 +23,11 @@ from score_distill.control.policy import Action, Decision, Finished, Observed, R
 from score_distill.errors import Exit
 
 MESSAGE = 1000
+GOING = ("Progressing", "Succeeded")
+NOTABLE = frozenset(
+    {"InsufficientCapacity", "ImagePullFailed", "SecretMissing", "ConfigurationMissing", "CrashLoop", "ForeignObject"}
+    | {"QuotaPending", "Forbidden"}
+)
 STOPPED = {Exit.BUDGET: "BudgetExceeded", Exit.CHANGED: "SpecChanged"}
 
 
@@ -43,8 +48,12 @@ def next_status(
     progress: Mapping[str, Progress],
     trouble: tuple[str, str] | None = None,
     key: str = "",
+    moved: float | None = None,
 ) -> Status:
-    """``trouble`` is the reason and message of pods that do not run; ``key`` is the run's in its store."""
+    """``trouble`` is the reason and message of pods that do not run; ``key`` is the run's in its store.
+
+    ``moved`` is when the run last got any further, as far as that was watched.
+    """
     old = {one.name: one for one in before.steps}
     steps = tuple(
         _step(
@@ -62,7 +71,7 @@ def next_status(
     scores = next((one.scores for one in summaries.values() if one.scores), before.scores)
     current = _current(decision.action, decision.plan)
     shown = next((one for one in steps if one.name == current), None)
-    facts = list(_facts(run, decision, seen, trouble))
+    facts = [*_facts(run, decision, seen, trouble), _stalled(run, decision.action, moved, now)]
     return Status(
         observed_generation=generation,
         conditions=_conditions(before.conditions, facts, generation, now),
@@ -70,7 +79,7 @@ def next_status(
         progress=_progress(shown),
         score=_best(scores),
         steps=steps,
-        usage=_usage(steps),
+        usage=_usage(steps, seen.gpu_seconds),
         scores=scores,
         artifacts=_artifacts(run, key, decision.plan, summaries, before.artifacts),
     )
@@ -178,6 +187,51 @@ def _facts(
             yield "Succeeded", "Unknown", told, why
 
 
+def _stalled(run: DistillationRun, action: Action, moved: float | None, now: float) -> tuple[str, str, str, str]:
+    """Whether a run that should get further has not for spec.stallSeconds."""
+    if not isinstance(action, Wait) or moved is None or now - moved < run.spec.stall_seconds:
+        return "Stalled", "False", "Moving", ""
+    message = f"step {action.step.name} has got no further for {int((now - moved) / 60)} min"
+    return "Stalled", "True", "NoProgress", message
+
+
+def blocked(status: Status, reason: str, message: str, now: float) -> Status:
+    """The status when an object that the run needs could not be made."""
+    facts = [(one.type, one.status, one.reason, one.message) for one in status.conditions if one.type not in GOING]
+    facts += [("Progressing", "False", reason, message), ("Succeeded", "Unknown", reason, message)]
+    generation = status.observed_generation or 0
+    return status.model_copy(update={"conditions": _conditions(status.conditions, facts, generation, now)})
+
+
+def news(before: Status, after: Status) -> Iterable[tuple[str, str, str]]:
+    """Type, reason and message of the events that the change of a status is worth."""
+    old = {one.name: one for one in before.steps}
+    for step in after.steps:
+        last = old.get(step.name)
+        if last is not None and (last.state, last.attempt) == (step.state, step.attempt):
+            continue
+        match step.state:
+            case "Running":
+                yield "Normal", "StepStarted", f"step {step.name}, attempt {step.attempt}"
+            case "Succeeded":
+                yield "Normal", "StepSucceeded", f"step {step.name}{': ' if step.message else ''}{step.message}"
+            case "Retrying":
+                yield "Warning", "StepRetrying", f"step {step.name}: {step.message}"
+            case "Failed":
+                yield "Warning", "StepFailed", f"step {step.name}: {step.message}"
+            case _:
+                pass
+    was: dict[str, tuple[str, str]] = {one.type: (one.status, one.reason) for one in before.conditions}
+    for one in after.conditions:
+        if one.type == "Succeeded" and was.get(one.type) != (one.status, one.reason):
+            if one.status == "True":
+                yield "Normal", one.reason, one.message
+            elif one.status == "False" or one.reason in NOTABLE:
+                yield "Warning", one.reason, one.message
+        elif one.type == "Stalled" and one.status == "True" and was.get(one.type, ("", ""))[0] != "True":
+            yield "Warning", one.reason, one.message
+
+
 def _waiting(step: Step, reason: str, message: str, trouble: tuple[str, str] | None) -> tuple[str, str]:
     if trouble is not None:
         return trouble
@@ -224,9 +278,13 @@ def _best(scores: Iterable[Score]) -> str | None:
     return f"{found[0].model} {100 * found[0].score:.1f}" if found else None
 
 
-def _usage(steps: Iterable[StepStatus]) -> Usage:
+def _usage(steps: Iterable[StepStatus], gpu_seconds: float) -> Usage:
     tokens = [one.tokens for one in steps if one.tokens]
-    return Usage(teacher_tokens=sum(one.teacher for one in tokens), student_tokens=sum(one.student for one in tokens))
+    return Usage(
+        teacher_tokens=sum(one.teacher for one in tokens),
+        student_tokens=sum(one.student for one in tokens),
+        gpu_seconds=int(gpu_seconds),
+    )
 
 
 def _artifacts(

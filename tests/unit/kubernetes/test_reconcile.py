@@ -1,15 +1,16 @@
 """One pass over a run: from bodies, as the API server gives them, to objects, deletions and status."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from score_distill.api import Status
 from score_distill.contract import Progress, StageConfig, Summary
+from score_distill.control.status import news
 from score_distill.errors import Exit
 from score_distill.executors.kubernetes.observe import Children
-from score_distill.executors.kubernetes.reconcile import Changes, reconcile
+from score_distill.executors.kubernetes.reconcile import Changes, Measured, reconcile
 from score_distill.executors.kubernetes.settings import Settings
 
 SETTINGS = Settings(worker="worker:1", trainer="trainer:1", serving="serving:1")
@@ -70,9 +71,16 @@ class World:
         self.pods[job] = {"metadata": {"name": f"{job}-0", "labels": labels}, "status": status}
 
 
-def one_pass(world: World, body: Body, now: float = NOW, progress: dict[str, Progress] | None = None) -> Changes:
+def one_pass(
+    world: World,
+    body: Body,
+    now: float = NOW,
+    progress: dict[str, Progress] | None = None,
+    moved: float | None = None,
+    gpu_seconds: float = 0.0,
+) -> Changes:
     """A pass, carried out: the body has the new status, the world the new children."""
-    changes = reconcile(body, world.children, progress or {}, SETTINGS, now)
+    changes = reconcile(body, world.children, Measured(progress or {}, moved, gpu_seconds), SETTINGS, now)
     world.take(changes)
     if changes.status is not None:
         body["status"] = json.loads(json.dumps(changes.status))
@@ -278,7 +286,7 @@ def test_a_status_that_was_lost_is_found_again_from_the_jobs() -> None:
 def test_a_run_that_is_being_deleted_gets_nothing() -> None:
     body = run()
     body["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    assert reconcile(body, Children(), {}, SETTINGS, NOW) == Changes()
+    assert reconcile(body, Children(), Measured(), SETTINGS, NOW) == Changes()
 
 
 def test_a_manifest_that_the_api_server_let_through_is_refused_with_its_faults() -> None:
@@ -292,11 +300,7 @@ def test_a_manifest_that_the_api_server_let_through_is_refused_with_its_faults()
 
 PENDING: list[tuple[Body, str, str]] = [
     (
-        {
-            "conditions": [
-                {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 node"}
-            ]
-        },
+        {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 node"}]},
         "InsufficientCapacity",
         "0/3 node",
     ),
@@ -369,9 +373,54 @@ def test_images_and_gpus_are_those_of_the_manifest() -> None:
 def test_a_run_of_the_same_name_has_other_keys_and_another_place_in_the_store() -> None:
     body = run()
     other = json.loads(json.dumps(body).replace(UID, UID.replace("0f6a", "1234")))
-    first = reconcile(body, Children(), {}, SETTINGS, NOW)
-    second = reconcile(other, Children(), {}, replace(SETTINGS), NOW)
+    first = reconcile(body, Children(), Measured(), SETTINGS, NOW)
+    second = reconcile(other, Children(), Measured(), SETTINGS, NOW)
     assert first.keys is not None
     assert second.keys is not None
     assert first.keys.keys != second.keys.keys
     assert first.keys.key != second.keys.key
+
+
+def test_a_run_that_gets_no_further_is_called_stalled_until_it_does() -> None:
+    world, body = come_to("mentor", stallSeconds=600)
+    one_pass(world, body, NOW + 599, moved=NOW)
+    assert condition(body, "Stalled")["status"] == "False"
+    one_pass(world, body, NOW + 660, moved=NOW)
+    stalled = condition(body, "Stalled")
+    assert (stalled["status"], stalled["message"]) == ("True", "step mentor has got no further for 11 min")
+    one_pass(world, body, NOW + 670, moved=NOW + 665)
+    assert condition(body, "Stalled")["status"] == "False"
+
+
+def test_gpu_seconds_add_up_and_the_budget_of_them_stops_the_run() -> None:
+    world, body = come_to("rl", budget={"gpuHours": 1})
+    one_pass(world, body, NOW + 10, gpu_seconds=1800)
+    one_pass(world, body, NOW + 20, gpu_seconds=1000)
+    assert body["status"]["usage"]["gpuSeconds"] == 2800
+    one_pass(world, body, NOW + 30, gpu_seconds=1000)
+    assert condition(body, "BudgetExceeded")["message"] == "spec.budget.gpuHours: 1; 1.06 are spent at step rl"
+    assert "one-rl-1" not in world.jobs
+    assert world.deployments == {}
+
+
+def test_a_finished_run_is_kept_as_long_as_it_says() -> None:
+    world, body = come_to("evaluate", ttlSecondsAfterFinished=100)
+    world.end("one-evaluate-1", Summary(step="evaluate", succeeded=True))
+    one_pass(world, body)
+    kept = one_pass(world, body, NOW + 60)
+    assert (kept.again, kept.remove) == (40, False)
+    assert one_pass(world, body, NOW + 100).remove is True
+
+
+def test_what_happened_is_worth_an_event_once() -> None:
+    world, body = come_to("sft")
+    before = Status.model_validate(body["status"])
+    world.end("one-sft-1", Summary(step="sft", succeeded=False, message="gone"), int(Exit.INFRASTRUCTURE))
+    one_pass(world, body)
+    after = Status.model_validate(body["status"])
+    assert list(news(before, after)) == [("Warning", "StepRetrying", "step sft: gone")]
+    assert list(news(after, after)) == []
+    one_pass(world, body, NOW + 60)
+    assert list(news(after, Status.model_validate(body["status"]))) == [
+        ("Normal", "StepStarted", "step sft, attempt 2")
+    ]

@@ -9,6 +9,8 @@ import json
 import secrets
 import urllib.request
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from kubernetes.client import ApiClient
@@ -25,6 +27,7 @@ PROGRESS_SECONDS = 2.0
 PLACES = {
     "ConfigMap": ("/api/v1", "configmaps"),
     "Secret": ("/api/v1", "secrets"),
+    "Event": ("/api/v1", "events"),
     "Service": ("/api/v1", "services"),
     "Deployment": ("/apis/apps/v1", "deployments"),
     "Job": ("/apis/batch/v1", "jobs"),
@@ -95,6 +98,28 @@ class Cluster:
         except ApiException as error:
             if error.status != 404:
                 raise
+
+    def event(self, run: Body, kind: str, reason: str, message: str) -> None:
+        """Say something about a run where ``kubectl describe`` shows it; one that cannot be said is not missed."""
+        metadata, now = run["metadata"], datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        about = {name: metadata[name] for name in ("name", "namespace", "uid")}
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{metadata['name']}-", "namespace": metadata["namespace"]},
+            "involvedObject": {"apiVersion": f"{GROUP}/{VERSION}", "kind": "DistillationRun", **about},
+            "type": kind,
+            "reason": reason,
+            "message": message[:1000],
+            "source": {"component": MANAGER},
+            "reportingComponent": MANAGER,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        with suppress(ApiException):
+            self._call("POST", _path("Event", {**about, "name": ""}).rstrip("/"), body)
+            self._wrote("create", "Event")
 
     def progress(self, pod: Body) -> Progress | None:
         """What a running stage says of itself; None when it does not answer."""

@@ -10,4 +10,5 @@ LAST_EVENT = Gauge("score_operator_last_event_timestamp_seconds", "When the API 
 STEP_DONE = Gauge("score_run_step_done", "Units of a step that are done", ["namespace", "run", "step"])
 STEP_TOTAL = Gauge("score_run_step_total", "Units of a step", ["namespace", "run", "step"])
 TOKENS = Gauge("score_run_tokens", "Tokens that a run has spent", ["namespace", "run", "role"])
+GPU_SECONDS = Gauge("score_run_gpu_seconds", "GPUs times seconds of a run's pods", ["namespace", "run"])
 SCORE = Gauge("score_run_score_ratio", "Share of right answers", ["namespace", "run", "model", "eval"])

@@ -3,19 +3,34 @@
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from score_distill.contract import Progress
+from kubernetes.client.exceptions import ApiException
+
+from score_distill.api import Status
+from score_distill.contract import Progress, together
+from score_distill.control.status import blocked, news
 from score_distill.executors.kubernetes import metrics
-from score_distill.executors.kubernetes.cluster import Cluster
+from score_distill.executors.kubernetes.cluster import Cluster, ForeignObject
 from score_distill.executors.kubernetes.names import Body
 from score_distill.executors.kubernetes.observe import Children
-from score_distill.executors.kubernetes.reconcile import Changes, reconcile, running
+from score_distill.executors.kubernetes.reconcile import Changes, Measured, dumped, gpus, reconcile, running
 from score_distill.executors.kubernetes.settings import Settings
 from score_distill.executors.kubernetes.workqueue import WorkQueue
 
 Index = Mapping[str, Iterable[Any]]
+
+
+@dataclass
+class Watch:
+    """What was last seen of a run: how far it was, since when, and when its GPUs were counted."""
+
+    far: object = None
+    moved: float | None = None
+    counted: float | None = None
 
 
 class Operator:
@@ -26,6 +41,7 @@ class Operator:
         self._jobs: Index = {}
         self._pods: Index = {}
         self._deployments: Index = {}
+        self._watches: defaultdict[str, Watch] = defaultdict(Watch)
         self.last_event = time.time()
 
     def sees(self, runs: Index, jobs: Index, pods: Index, deployments: Index) -> None:
@@ -42,33 +58,72 @@ class Operator:
         metrics.QUEUE.set(len(self.queue))
         bodies = list(self._runs.get(uid, ()))
         if not bodies:
+            self._watches.pop(uid, None)
             return None
         children = Children(*(list(index.get(uid, ())) for index in (self._jobs, self._pods, self._deployments)))
         with metrics.RECONCILE.time():
-            return await asyncio.to_thread(self._pass, bodies[0], children)
+            return await asyncio.to_thread(self._pass, uid, bodies[0], children)
 
-    def _pass(self, body: Body, children: Children) -> float | None:
-        told = ((step, self._cluster.progress(pod)) for step, pod in running(children))
-        progress: dict[str, Progress] = {step: one for step, one in told if one is not None}
-        changes = reconcile(body, children, progress, self._settings, time.time())
-        self._carry_out(body, changes)
+    def _pass(self, uid: str, body: Body, children: Children) -> float | None:
+        now = time.time()
+        changes = reconcile(body, children, self._measure(uid, body, children, now), self._settings, now)
+        try:
+            self._carry_out(body, changes)
+        except ForeignObject as error:
+            self._say(body, changes, "ForeignObject", str(error), now)
+            raise
+        except ApiException as error:
+            if error.status == 403:
+                text = str(error.reason)
+                self._say(body, changes, "QuotaPending" if "exceeded quota" in text else "Forbidden", text, now)
+            raise
         return changes.again
+
+    def _measure(self, uid: str, body: Body, children: Children, now: float) -> Measured:
+        told: defaultdict[str, list[Progress]] = defaultdict(list)
+        for step, pod in running(children):
+            if (one := self._cluster.progress(pod)) is not None:
+                told[step].append(one)
+        progress = {step: whole for step, parts in told.items() if (whole := together(parts)) is not None}
+        watch = self._watches[uid]
+        far = [(one["name"], one["state"], one.get("attempt")) for one in body.get("status", {}).get("steps", ())]
+        if (seen := (far, {step: one.done for step, one in progress.items()})) != watch.far:
+            watch.far, watch.moved = seen, now
+        since, watch.counted = watch.counted, now
+        return Measured(progress, watch.moved, gpus(children) * (now - since) if since else 0.0)
 
     def _carry_out(self, body: Body, changes: Changes) -> None:
         metadata = body["metadata"]
+        if changes.remove:
+            self._cluster.delete("DistillationRun", metadata)
+            return
         if changes.keys is not None:
             self._cluster.create_keys(changes.keys, ("teacher", "student"))
         for wanted in changes.apply:
             self._cluster.apply(wanted, metadata["uid"])
         for unwanted in changes.delete:
             self._cluster.delete(unwanted["kind"], unwanted["metadata"])
-        if changes.status is not None and changes.status != body.get("status"):
-            self._cluster.write_status(metadata, changes.status)
-            _tell(metadata, changes.status)
+        self._write(body, changes.status)
+
+    def _say(self, body: Body, changes: Changes, reason: str, message: str, now: float) -> None:
+        """Write why an object that the run needs could not be made; its steps stay as they were."""
+        before = Status.model_validate(body.get("status") or {})
+        wanted = Status.model_validate(changes.status or {})
+        kept = wanted.model_copy(update={"steps": before.steps})
+        self._write(body, dumped(blocked(kept, reason, message, now)))
+
+    def _write(self, body: Body, status: Body | None) -> None:
+        if status is None or status == body.get("status"):
+            return
+        self._cluster.write_status(body["metadata"], status)
+        _tell(body["metadata"], status)
+        before, after = Status.model_validate(body.get("status") or {}), Status.model_validate(status)
+        for kind, reason, message in news(before, after):
+            self._cluster.event(body, kind, reason, message)
 
     def _failed(self, uid: str, error: Exception) -> None:
         metrics.ERRORS.labels(type(error).__name__).inc()
-        self._logger.warning("run %s: %s: %s", uid, type(error).__name__, error, exc_info=True)
+        self._logger.warning("run %s: %s: %s", uid, type(error).__name__, error)
 
 
 def _tell(metadata: Body, status: Body) -> None:
@@ -76,7 +131,9 @@ def _tell(metadata: Body, status: Body) -> None:
     for step in status.get("steps", ()):
         metrics.STEP_DONE.labels(*where, step["name"]).set(step.get("done", 0))
         metrics.STEP_TOTAL.labels(*where, step["name"]).set(step.get("total") or 0)
+    usage = status.get("usage", {})
     for role, name in (("teacher", "teacherTokens"), ("student", "studentTokens")):
-        metrics.TOKENS.labels(*where, role).set(status.get("usage", {}).get(name, 0))
+        metrics.TOKENS.labels(*where, role).set(usage.get(name, 0))
+    metrics.GPU_SECONDS.labels(*where).set(usage.get("gpuSeconds", 0))
     for one in status.get("scores", ()):
         metrics.SCORE.labels(*where, one["model"], one["eval"]).set(one["score"])

@@ -1,11 +1,11 @@
 """One pass over a run: from its body and its children to what must be applied, deleted and said. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from score_distill.api import Condition, Status
+from score_distill.api import Condition, DistillationRun, Status
 from score_distill.contract import Progress
 from score_distill.control.policy import Finished, Start, Stop, Suspended, Wait, decide
 from score_distill.control.status import next_status
@@ -21,19 +21,30 @@ PROGRESS_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Changes:
-    """``keys`` is the run whose model servers need their keys; ``again`` is when to look anew, in seconds."""
+    """``keys`` is the run whose model servers need their keys; ``again`` is when to look anew, in seconds.
+
+    ``remove``: the run is finished for as long as it was to be kept.
+    """
 
     apply: tuple[Body, ...] = ()
     delete: tuple[Body, ...] = ()
     keys: Owner | None = None
     status: Body | None = None
     again: float | None = None
+    remove: bool = False
 
 
-def reconcile(
-    body: Body, children: Children, progress: Mapping[str, Progress], settings: Settings, now: float
-) -> Changes:
-    metadata = body["metadata"]
+@dataclass(frozen=True)
+class Measured:
+    """What was asked of the pods: progress by step, when the run last got further, and GPU seconds since last time."""
+
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    moved: float | None = None
+    gpu_seconds: float = 0.0
+
+
+def reconcile(body: Body, children: Children, measured: Measured, settings: Settings, now: float) -> Changes:
+    metadata, progress = body["metadata"], measured.progress
     generation, uid = int(metadata.get("generation", 0)), str(metadata["uid"])
     before = Status.model_validate(body.get("status") or {})
     if metadata.get("deletionTimestamp"):
@@ -43,12 +54,15 @@ def reconcile(
     except ManifestError as error:
         return Changes(status=dumped(_refused(before, error, generation, now)))
     owner = Owner(run, uid)
-    if _finished(before):
-        return Changes(delete=tuple(children.deployments))
+    if (ended := _finished(before)) is not None:
+        left = _left(run, ended, now)
+        return Changes(delete=tuple(children.deployments), again=left, remove=left is not None and left <= 0)
     retry = before.observed_generation != generation
     endpoint = run.spec.teacher.endpoint is not None
     seen = observe(before, children, progress, now, retry=retry, endpoint=endpoint)
-    decision = decide(run, seen.observed, now, ahead=AHEAD)
+    spent = before.usage.gpu_seconds if before.usage else 0
+    observed = replace(seen.observed, gpu_seconds=spent + measured.gpu_seconds)
+    decision = decide(run, observed, now, ahead=AHEAD)
     action = decision.action
     roles = [role for role in ("teacher", "student") if role in decision.servers]
     own = [role for role in roles if role == "student" or not endpoint]
@@ -65,13 +79,14 @@ def reconcile(
         run,
         before,
         decision,
-        seen.observed,
+        observed,
         generation=generation,
         now=now,
         summaries=seen.summaries,
         progress=progress,
         trouble=(seen.trouble.reason, seen.trouble.message) if seen.trouble else None,
         key=owner.key,
+        moved=measured.moved,
     )
     return Changes(
         apply=tuple(one for one in apply if not _unchanged(one, children)),
@@ -101,9 +116,27 @@ def _again(action: object, now: float) -> float | None:
             return PROGRESS_SECONDS
 
 
-def _finished(status: Status) -> bool:
-    """A run that succeeded stays so, whatever its spec says later; what failed is tried again when that changes."""
-    return any(one.type == "Succeeded" and one.status == "True" for one in status.conditions)
+def _finished(status: Status) -> float | None:
+    """When a run succeeded. It stays so, whatever its spec says later; what failed is tried again when that changes."""
+    found = [one for one in status.conditions if one.type == "Succeeded" and one.status == "True"]
+    return found[0].last_transition_time.timestamp() if found else None
+
+
+def _left(run: DistillationRun, ended: float, now: float) -> float | None:
+    """Seconds that a finished run is still to be kept; None for ever."""
+    keep = run.spec.ttl_seconds_after_finished
+    return None if keep is None else ended + keep - now
+
+
+def gpus(children: Children) -> int:
+    """GPUs that the run's pods hold now."""
+    held = 0
+    for pod in children.pods:
+        if pod.get("status", {}).get("phase") == "Running":
+            for container in pod["spec"]["containers"]:
+                limits = container.get("resources", {}).get("limits", {})
+                held += sum(int(count) for name, count in limits.items() if name.endswith("/gpu"))
+    return held
 
 
 def _unchanged(wanted: Body, children: Children) -> bool:
