@@ -122,7 +122,8 @@ def _step(
     if isinstance(action, Start) and action.step.name == step.name:
         new |= {"attempt": action.attempt, "state": "Running", "message": "", "started_at": old.started_at or at}
     elif record.running:
-        new |= {"state": "Running", "message": progress.message[:MESSAGE] if progress else old.message}
+        message = progress.message[:MESSAGE] if progress else old.message
+        new |= {"state": "Running", "message": message, "started_at": old.started_at or at}
     elif record.ended is not None:
         final = isinstance(action, Stop)
         same = old.state == ("Failed" if final else "Retrying") and old.attempt == record.attempt

@@ -85,19 +85,21 @@ class Cluster:
             if error.status not in (404, 409):
                 raise
 
-    def write_status(self, metadata: Body, status: Body) -> None:
-        """Replace the status of a run; for one that is gone, or another of its name, nothing is written."""
+    def write_status(self, metadata: Body, status: Body) -> bool:
+        """Replace the status of a run as it was seen; False when it is gone or was changed since."""
         patch = [
-            {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]},
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
             {"op": "add", "path": "/status", "value": status},
         ]
         path = f"{_path('DistillationRun', metadata)}/status"
         try:
             self._call("PATCH", path, patch, content="application/json-patch+json")
-            self._wrote("patch", "DistillationRun")
         except ApiException as error:
-            if error.status != 404:
+            if error.status not in (404, 409):
                 raise
+            return False
+        self._wrote("patch", "DistillationRun")
+        return True
 
     def event(self, run: Body, kind: str, reason: str, message: str) -> None:
         """Say something about a run where ``kubectl describe`` shows it; one that cannot be said is not missed."""

@@ -113,11 +113,10 @@ class Operator:
         self._write(body, dumped(blocked(kept, reason, message, now)))
 
     def _write(self, body: Body, status: Body | None) -> None:
-        if status is None or status == body.get("status"):
+        before, after = Status.model_validate(body.get("status") or {}), Status.model_validate(status or {})
+        if status is None or before == after or not self._cluster.write_status(body["metadata"], status):
             return
-        self._cluster.write_status(body["metadata"], status)
         _tell(body["metadata"], status)
-        before, after = Status.model_validate(body.get("status") or {}), Status.model_validate(status)
         for kind, reason, message in news(before, after):
             self._cluster.event(body, kind, reason, message)
 

@@ -171,4 +171,4 @@ def _refused(before: Status, error: ManifestError, generation: int, now: float) 
 
 
 def dumped(status: Status) -> Body:
-    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
