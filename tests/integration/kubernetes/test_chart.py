@@ -139,6 +139,11 @@ def test_an_image_that_names_its_host_is_not_looked_for_in_the_registry(helmed: 
     assert '"docker.io/vllm/vllm-openai:v1"' in rendered
 
 
+def test_names_that_look_like_numbers_and_booleans_are_names(helmed: Helm) -> None:
+    words = ["--set-json", 'watchNamespaces=["2024","n"]', "--set-json", 'images.pullSecrets=["1"]']
+    helmed("install", "1", CHART, "--namespace", "y", "--dry-run=server", "--set", "crds.enabled=false", *words)
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [
