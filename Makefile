@@ -13,7 +13,7 @@ export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup missing quickstart test check bench generate lock
+.PHONY: help setup missing quickstart test test-fast check bench generate lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,9 @@ quickstart: setup ## A whole distillation on two CPU cores, ends with a report
 
 test: setup control-plane ## All tests that need no cluster with a node
 	$(BIN)/pytest
+
+test-fast: setup ## The unit tests alone, about a minute
+	$(BIN)/pytest tests/unit
 
 check: setup ## Lint, format, types, layers
 	$(BIN)/ruff check .
