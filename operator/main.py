@@ -44,6 +44,7 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
     except config.ConfigException:
         config.load_kube_config()
     cluster = Cluster(client.ApiClient(), lambda verb, kind: metrics.WRITES.labels(verb, kind).inc())
+    await asyncio.to_thread(cluster.serves_runs)
     memo.operator = Operator(cluster, from_environ(os.environ), logging.getLogger("score.operator"))
     memo.tasks = [asyncio.create_task(memo.operator.queue.run(WORKERS)), asyncio.create_task(resync(memo.operator))]
     start_http_server(int(os.environ.get("SCORE_METRICS_PORT", "9090")))

@@ -140,9 +140,21 @@ def _resolved(schema: Schema, definitions: Schema) -> tuple[Schema, str]:
     return schema, name
 
 
+class _Dumper(yaml.SafeDumper):
+    """YAML whose bare words are text for everybody: y and n are booleans to kubectl and Helm, not to PyYAML."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "'" if text.lower() in ("y", "n") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def render() -> str:
     plain = json.loads(json.dumps(definition()))
-    return HEAD + str(yaml.safe_dump(plain, sort_keys=False, width=1000, allow_unicode=True))
+    return HEAD + str(yaml.dump(plain, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True))
 
 
 def main(arguments: list[str]) -> None:

@@ -33,6 +33,12 @@ def schemas() -> dict[str, dict[str, Any]]:
     return {path: one for name in ("spec", "status") for path, one in parts(root[name], name)}
 
 
+def test_no_word_of_the_file_is_a_boolean_to_kubectl() -> None:
+    words = [line.strip(" -:") for line in FILE.read_text(encoding="utf-8").splitlines()]
+    assert "'n'" in words
+    assert not {"y", "n", "Y", "N"} & set(words)
+
+
 def test_the_file_is_up_to_date_and_small() -> None:
     text = FILE.read_text(encoding="utf-8")
     assert text == render(), "run make generate"

@@ -45,6 +45,10 @@ class Cluster:
     def __init__(self, client: ApiClient, wrote: Callable[[str, str], None] = lambda verb, kind: None) -> None:
         self._client, self._wrote = client, wrote
 
+    def serves_runs(self) -> None:
+        """Raise ApiException unless the CRD is there: without it nothing would ever be seen."""
+        self._call("GET", f"/apis/{GROUP}/{VERSION}")
+
     def apply(self, body: Body, uid: str) -> None:
         """Make the object as ``body`` says, unless another's stands there."""
         kind, name = body["kind"], body["metadata"]["name"]
