@@ -38,7 +38,8 @@ class StageConfig(Model):
     """Everything a stage needs. ``run`` is the key prefix of the run in the store, ``base`` resolves relative URIs.
 
     ``work`` may be lost with the machine, and is shared by the workers of the step where they share one;
-    ``teacher_tokens`` are left of the budget: a stage that spends them raises BudgetSpent.
+    ``teacher_tokens`` are left of the budget for all ``workers`` that share the tasks of the step: a stage that spends
+    its share of them raises BudgetSpent.
     """
 
     run: str
@@ -54,6 +55,7 @@ class StageConfig(Model):
     student: Served | None = None
     sandbox: str | None = None
     teacher_tokens: int | None = None
+    workers: int = 1
 
 
 class Progress(Model):

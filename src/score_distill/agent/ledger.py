@@ -54,7 +54,8 @@ class Ledger:
 
     ``past`` are the records of earlier attempts; those of tasks in ``finished`` count, but are not kept in memory.
     With ``remember`` a task that is begun anew is not asked for what it was answered in this attempt, until `settle`.
-    ``teacher_tokens`` bounds what the teacher's calls cost together, over all attempts.
+    ``teacher_tokens`` bounds what the teacher's calls cost together, over all attempts; of what ``past`` leaves of them
+    this one of ``workers`` may spend its share.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Ledger:
         teacher_tokens: int | None = None,
         *,
         remember: bool = True,
+        workers: int = 1,
     ) -> None:
         self._write, self._teacher_tokens, self._remember = write, teacher_tokens, remember
         self._known: dict[str, dict[str, Record]] = {}
@@ -73,6 +75,9 @@ class Ledger:
             self.account.add(record["role"], record["purpose"], Usage(**record["usage"]))
             if record["task"] not in finished:
                 self._known.setdefault(record["task"], {}).setdefault(record["key"], record)
+        if teacher_tokens is not None:
+            before = self.account.tokens("teacher")
+            self._teacher_tokens = before + (teacher_tokens - before) // workers
 
     def known(self, task: str, key: str) -> Completion | None:
         record = self._known.get(task, {}).get(key)
@@ -93,7 +98,8 @@ class Ledger:
             spent = self.account.tokens("teacher")
             if spent >= self._teacher_tokens:
                 raise BudgetSpent(
-                    f"spec.budget.teacherTokens: {self._teacher_tokens:,} were left for this step, {spent:,} are spent"
+                    f"spec.budget.teacherTokens: {self._teacher_tokens:,} were left for this worker, "
+                    f"{spent:,} are spent"
                 )
 
     def enter(self, key: str, task: str, role: Role, purpose: str, completion: Completion) -> None:

@@ -12,7 +12,7 @@ from score_distill.contract import Verb
 
 Need = Literal["teacher", "student", "sandbox", "trainer"]
 
-SHARDED: frozenset[Verb] = frozenset()  # the verbs that share their tasks among workers
+SHARDED: frozenset[Verb] = frozenset({"demonstrate", "mentor", "evaluate"})  # they share their tasks among workers
 
 
 @dataclass(frozen=True)

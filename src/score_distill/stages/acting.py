@@ -5,12 +5,13 @@ ledger. Outcomes are streamed: what is in memory is what is in flight.
 """
 
 import asyncio
+import fcntl
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -30,6 +31,7 @@ from score_distill.errors import Infrastructure
 from score_distill.sandbox.client import Sandbox, SandboxError, SandboxLost
 from score_distill.serving.weights import model_server
 from score_distill.stages.frame import Frame
+from score_distill.stages.openings import opening_ids
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,12 +51,17 @@ class Floor:
     chat: ChatFormat | None
 
     async def load(self, checkpoint: Path) -> None:
-        """Have the student's server compute with a checkpoint; afterwards no answer of other weights is taken."""
+        """Have the student's server compute with a checkpoint; afterwards no answer of other weights is taken.
+
+        On one machine every worker of a step loads the same weights, one after another: the requests of the others are
+        frozen meanwhile and go on. A gateway that has the weights already answers at once.
+        """
         if self.student is None:
             raise RuntimeError(f"step {self.frame.config.step} has no student")
         server = model_server(self.student.served, self.frame.config.spec.student.serving.dtype)
         self.student.version = None
-        self.student.version = (await server.load(checkpoint)).version
+        async with alone(self.frame.work / "weights.lock"):
+            self.student.version = (await server.load(checkpoint)).version
 
     def caller(self, role: Role, task: str, purpose: str, revision: str) -> Caller:
         client = self.student if role == "student" else self.teacher
@@ -100,13 +107,6 @@ class Floor:
         )
 
 
-def opening_ids(chat: ChatFormat, frame: Frame, task: Task) -> tuple[int, ...]:
-    """The student's prompt for a task, in every stage the same."""
-    spec = frame.config.spec
-    chosen = tools.chosen(spec.tools)
-    return chat.opening(prompts.opening(task, chosen, style=spec.student.prompt, plan=spec.method.agent.plan))
-
-
 @asynccontextmanager
 async def floor(frame: Frame, finished: frozenset[str], *, durable: bool = True) -> AsyncIterator[Floor]:
     """Open everything that the step's config names. ``finished`` are tasks whose ledger lines are only counted.
@@ -120,7 +120,7 @@ async def floor(frame: Frame, finished: frozenset[str], *, durable: bool = True)
         if durable:
             past = frame.writer.read_journal("calls")
             calls = stack.enter_context(frame.writer.journal("calls"))
-            ledger = Ledger(calls.append, past, finished, config.teacher_tokens)
+            ledger = Ledger(calls.append, past, finished, config.teacher_tokens, workers=config.workers)
         else:
             ledger = Ledger(lambda _: None, teacher_tokens=config.teacher_tokens, remember=False)
         sandbox = await Sandbox.connect(config.sandbox)
@@ -128,9 +128,18 @@ async def floor(frame: Frame, finished: frozenset[str], *, durable: bool = True)
         concurrency = config.spec.resources.rollout.concurrency
         served = frame.student
         student = await _client(stack, served, concurrency)
-        teacher = await _client(stack, config.teacher, min(concurrency, config.spec.teacher.concurrency))
+        most = max(1, config.spec.teacher.concurrency // config.workers)
+        teacher = await _client(stack, config.teacher, min(concurrency, most))
         chat = ChatFormat(Path(served.model_dir)) if served and served.model_dir else None
         yield Floor(frame, sandbox, ledger, student, teacher, chat)
+
+
+@asynccontextmanager
+async def alone(path: Path) -> AsyncIterator[None]:
+    """Hold the lock of a file against the other workers on this machine; it is freed with the process."""
+    with path.open("w") as file:
+        await asyncio.to_thread(fcntl.flock, file, fcntl.LOCK_EX)
+        yield
 
 
 async def _client(stack: AsyncExitStack, served: Served | None, concurrency: int) -> OpenAIClient | None:
@@ -161,7 +170,7 @@ async def each(
     *,
     concurrency: int,
     outcomes: Appender,
-    on_done: Callable[[R], None],
+    on_done: Callable[[T, R], None],
 ) -> None:
     """Work on the tasks, ``concurrency`` at a time; each outcome is appended before it is told of."""
     rows = iter(tasks)
@@ -171,13 +180,8 @@ async def each(
         for task in rows:
             outcome = await tried(task)
             outcomes.append(outcome.model_dump(mode="json"))
-            on_done(outcome)
+            on_done(task, outcome)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(concurrency):
             group.create_task(worker())
-
-
-def without(rows: Iterator[dict[str, Any]], finished: frozenset[str]) -> Iterator[dict[str, Any]]:
-    """The rows whose task has no outcome yet."""
-    return (row for row in rows if row["id"] not in finished)

@@ -1,7 +1,7 @@
 """demonstrate: the teacher solves the cold-start tasks; what it got right becomes the warm-up's data."""
 
-import asyncio
 from collections import Counter
+from collections.abc import Iterable
 
 from score_distill.agent.codeact import Stand, act, trajectory
 from score_distill.agent.environment import Scope
@@ -11,51 +11,43 @@ from score_distill.agent.trajectory import Demonstration, Task
 from score_distill.artifacts.store import Store
 from score_distill.contract import StageConfig, Summary
 from score_distill.errors import ModelFailure
-from score_distill.stages.acting import Floor, each, floor, without
-from score_distill.stages.frame import Frame, first_of_each
+from score_distill.stages.acting import Floor
+from score_distill.stages.frame import Frame
+from score_distill.stages.outcomes import Outcome, Outcomes
+from score_distill.stages.task_loop import TaskLoop
 
 
 def run(config: StageConfig, store: Store) -> Summary:
-    return asyncio.run(_run(Frame(config, store)))
+    return Demonstrations(Frame(config, store)).run()
 
 
-async def _run(frame: Frame) -> Summary:
-    finished = frozenset(row["task"]["id"] for row in frame.writer.read_journal("outcomes"))
-    total = frame.input("prepare").manifest.counts["cold_start"]
-    done = len(finished)
+class Demonstrations(TaskLoop[Task, Demonstration]):
+    def tasks(self) -> Iterable[Task]:
+        return map(Task.model_validate, self.frame.input("prepare").open_rows("cold_start.jsonl"))
 
-    def on_done(row: Demonstration) -> None:
-        nonlocal done
-        done += 1
-        here.ledger.settle(row.task.id)
-        frame.progress(done, total, "tasks")
+    def name(self, task: Task) -> str:
+        return task.id
 
-    frame.progress(done, total, "tasks", now=True)
-    async with floor(frame, finished) as here:
-        with frame.writer.journal("outcomes") as outcomes:
-            rows = without(frame.input("prepare").open_rows("cold_start.jsonl"), finished)
-            await each(
-                (Task.model_validate(row) for row in rows),
-                lambda task: demonstrate(here, task),
-                concurrency=frame.config.spec.resources.rollout.concurrency,
-                outcomes=outcomes,
-                on_done=on_done,
+    def task_of(self, outcome: Outcome) -> str:
+        return str(outcome["task"]["id"])
+
+    async def work(self, here: Floor, task: Task) -> Demonstration:
+        return await demonstrate(here, task)
+
+    def result(self, outcomes: Outcomes) -> Summary:
+        counts: Counter[str] = Counter(accepted=0, rejected=0)
+        kind = {True: "accepted", False: "rejected", None: "unjudged"}
+        for row in outcomes:
+            counts[kind[row["verdict"]["correct"]]] += 1
+        if not counts["accepted"]:
+            raise ModelFailure(
+                f"the teacher solved none of {len(outcomes)} cold-start tasks; look at the samples in the ledger, at "
+                "spec.teacher.prompt and at spec.tasks.train.metric"
             )
-    frame.progress(total, total, "tasks", now=True)
-    counts: Counter[str] = Counter(accepted=0, rejected=0)
-    outcome = {True: "accepted", False: "rejected", None: "unjudged"}
-    for row in first_of_each(frame.writer.read_journal("outcomes"), lambda row: row["task"]["id"]):
-        counts[outcome[row["verdict"]["correct"]]] += 1
-    for name, wanted in (("demonstrations.jsonl", True), ("rejected.jsonl", False)):
-        everything = first_of_each(frame.writer.read_journal("outcomes"), lambda row: row["task"]["id"])
-        chosen = (row for row in everything if (row["verdict"]["correct"] is True) is wanted)
-        frame.writer.add_rows(name, chosen)
-    if not counts["accepted"]:
-        raise ModelFailure(
-            f"the teacher solved none of {total} cold-start tasks; look at the samples in the ledger, at "
-            "spec.teacher.prompt and at spec.tasks.train.metric"
-        )
-    return frame.finish(dict(counts), usage=here.ledger.account.rows())
+        for name, wanted in (("demonstrations.jsonl", True), ("rejected.jsonl", False)):
+            chosen = (row for row in outcomes if (row["verdict"]["correct"] is True) is wanted)
+            self.frame.writer.add_rows(name, chosen)
+        return self.finish(dict(counts))
 
 
 async def demonstrate(here: Floor, task: Task) -> Demonstration:

@@ -22,7 +22,7 @@ def run_stage(config: StageConfig, environ: Mapping[str, str]) -> Summary:
     else:
         module = importlib.import_module(f"score_distill.stages.{config.verb}")
         summary = cast(Summary, module.run(config, store))
-    return with_report(config, store, summary) if config.verb == "evaluate" else summary
+    return with_report(config, store, summary) if config.verb == "evaluate" and summary.digest else summary
 
 
 def report_key(run: str, name: str) -> str:

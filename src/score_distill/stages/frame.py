@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -136,12 +136,3 @@ def config_digest(config: StageConfig) -> str:
     """What of the manifest a step's result depends on: all but where and how wide it runs."""
     basis = [config.verb, config.step, settled(config.spec)]
     return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
-
-
-def first_of_each(rows: Iterator[dict[str, Any]], key: Callable[[dict[str, Any]], str]) -> Iterator[dict[str, Any]]:
-    """The first row of each key: workers that raced may have recorded the same work twice."""
-    seen: set[str] = set()
-    for row in rows:
-        if (one := key(row)) not in seen:
-            seen.add(one)
-            yield row

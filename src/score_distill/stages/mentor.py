@@ -1,7 +1,7 @@
 """mentor: the student acts on the mentoring tasks, the teacher corrects its first wrong steps."""
 
-import asyncio
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from score_distill.agent import tools
@@ -10,60 +10,62 @@ from score_distill.agent.localize import JudgeLocalizer, Localizer, Reenactment
 from score_distill.agent.mentor import mentor
 from score_distill.agent.trajectory import Mentored, Task, Verdict
 from score_distill.api import Sampling
-from score_distill.artifacts.store import Store
+from score_distill.artifacts.store import Appender, Store
 from score_distill.contract import StageConfig, Summary
 from score_distill.errors import BadInput
-from score_distill.stages.acting import Floor, each, floor, without
-from score_distill.stages.frame import Frame, first_of_each
+from score_distill.stages.acting import Floor
+from score_distill.stages.frame import Frame
+from score_distill.stages.outcomes import Outcome, Outcomes
+from score_distill.stages.task_loop import TaskLoop
+
+Prepared = dict[str, Any]  # a task with the half of the mentoring tasks that it is in
 
 
 def run(config: StageConfig, store: Store) -> Summary:
-    return asyncio.run(_run(Frame(config, store)))
-
-
-async def _run(frame: Frame) -> Summary:
-    config = frame.config
     if config.student is None:
         raise BadInput("mentor needs the student served")
-    revision = frame.input("warmup").manifest.digest
-    finished = frozenset(row["task"]["id"] for row in frame.writer.read_journal("outcomes"))
-    prepared = frame.input("prepare").manifest.counts
-    total, done = prepared["sft"] + prepared["rl"], len(finished)
-    seen: Counter[str] = Counter()
-
-    def on_done(row: Mentored) -> None:
-        nonlocal done
-        done += 1
-        seen[row.outcome] += 1
-        here.ledger.settle(row.task.id)
-        frame.progress(done, total, "tasks", ", ".join(f"{count} {name}" for name, count in seen.most_common()))
-
-    frame.progress(done, total, "tasks", now=True)
-    async with floor(frame, finished) as here:
-        await here.load(frame.model("warmup"))
-        with frame.writer.journal("outcomes") as outcomes:
-            await each(
-                without(frame.input("prepare").open_rows("mentor.jsonl"), finished),
-                lambda row: _mentor(here, row, revision),
-                concurrency=config.spec.resources.rollout.concurrency,
-                outcomes=outcomes,
-                on_done=on_done,
-            )
-    frame.progress(total, total, "tasks", now=True)
-    counts: Counter[str] = Counter()
-    for row in first_of_each(frame.writer.read_journal("outcomes"), lambda row: row["task"]["id"]):
-        counts[row["outcome"]] += 1
-        counts["corrections"] += len(row["corrections"])
-        counts["leaks"] += row["leaks"]
-    everything = first_of_each(frame.writer.read_journal("outcomes"), lambda row: row["task"]["id"])
-    frame.writer.add_rows("mentored.jsonl", everything)
-    problems = []
-    if counts["set_aside"]:
-        problems.append(f"{counts['set_aside']} of {total} tasks set aside: judge or repair stayed unusable")
-    return frame.finish(dict(counts), usage=here.ledger.account.rows(), problems=problems)
+    return Mentoring(Frame(config, store)).run()
 
 
-async def _mentor(here: Floor, row: dict[str, Any], revision: str) -> Mentored:
+class Mentoring(TaskLoop[Prepared, Mentored]):
+    def __init__(self, frame: Frame) -> None:
+        super().__init__(frame)
+        self.seen: Counter[str] = Counter()
+        self.revision = frame.input("warmup").manifest.digest
+
+    def tasks(self) -> Iterable[Prepared]:
+        return self.frame.input("prepare").open_rows("mentor.jsonl")
+
+    def name(self, task: Prepared) -> str:
+        return str(task["id"])
+
+    def task_of(self, outcome: Outcome) -> str:
+        return str(outcome["task"]["id"])
+
+    async def act(self, here: Floor, outcomes: Appender) -> None:
+        await here.load(self.frame.model("warmup"))
+        await super().act(here, outcomes)
+
+    async def work(self, here: Floor, task: Prepared) -> Mentored:
+        return await _mentor(here, task, self.revision)
+
+    def told(self, row: Mentored) -> str:
+        self.seen[row.outcome] += 1
+        return ", ".join(f"{count} {name}" for name, count in self.seen.most_common())
+
+    def result(self, outcomes: Outcomes) -> Summary:
+        counts: Counter[str] = Counter()
+        for row in outcomes:
+            counts[row["outcome"]] += 1
+            counts["corrections"] += len(row["corrections"])
+            counts["leaks"] += row["leaks"]
+        self.frame.writer.add_rows("mentored.jsonl", outcomes)
+        aside = counts["set_aside"]
+        problems = [f"{aside} of {len(outcomes)} tasks set aside: judge or repair stayed unusable"] if aside else []
+        return self.finish(dict(counts), problems)
+
+
+async def _mentor(here: Floor, row: Prepared, revision: str) -> Mentored:
     task = Task.model_validate({name: value for name, value in row.items() if name != "split"})
     spec = here.frame.config.spec
     method = spec.method

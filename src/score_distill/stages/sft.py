@@ -18,8 +18,8 @@ from score_distill.agent.trajectory import Mentored, Task, Trajectory
 from score_distill.api import Sft, Training
 from score_distill.artifacts.store import Store
 from score_distill.contract import StageConfig, Summary
-from score_distill.stages.acting import opening_ids
 from score_distill.stages.frame import Frame
+from score_distill.stages.openings import opening_ids
 from score_distill.stages.training import Curve, checkpoints_of, on_trainer, stored_checkpoints, train_config
 
 

@@ -36,6 +36,7 @@ def config(owner: Owner, start: Start) -> StageConfig:
         student=models.served(owner, "student") if "student" in step.needs else None,
         sandbox=f"unix://{SOCKET}/sock" if "sandbox" in step.needs else None,
         teacher_tokens=start.teacher_tokens,
+        workers=workers_of(step, spec).shards,
     )
 
 

@@ -235,6 +235,7 @@ class Run:
                 "work": str(self.site.work / step.name),
                 "sandbox": str(self.fleet.socket) if "sandbox" in step.needs else None,
                 "teacher_tokens": teacher_tokens,
+                "workers": workers_of(step, self.site.run.spec).shards,
                 **served,
             }
         )

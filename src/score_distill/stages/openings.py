@@ -1,0 +1,13 @@
+"""The student's prompt for a task: the one that it acts on is the one that it is trained on."""
+
+from score_distill.agent import prompts, tools
+from score_distill.agent.chat import ChatFormat
+from score_distill.agent.trajectory import Task
+from score_distill.stages.frame import Frame
+
+
+def opening_ids(chat: ChatFormat, frame: Frame, task: Task) -> tuple[int, ...]:
+    """The student's prompt for a task, in every stage the same."""
+    spec = frame.config.spec
+    chosen = tools.chosen(spec.tools)
+    return chat.opening(prompts.opening(task, chosen, style=spec.student.prompt, plan=spec.method.agent.plan))
