@@ -51,8 +51,8 @@ lock: $(UV) ## Pin every dependency anew in requirements/cpu.lock, and the opera
 		--no-header --no-annotate --python-version 3.11 --generate-hashes
 
 $(READY): requirements/cpu.lock pyproject.toml $(UV)
-	@echo "installing what requirements/cpu.lock pins (7 GB on disk; a minute or two the first time) ..."
-	$(UV) pip sync --quiet --python $(BIN)/python requirements/cpu.lock
+	@echo "installing what requirements/cpu.lock pins (7 GB on disk; some minutes the first time) ..."
+	$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements/cpu.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
