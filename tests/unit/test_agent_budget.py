@@ -43,6 +43,16 @@ async def test_what_earlier_attempts_spent_counts_and_known_replies_cost_nothing
         await ask(ledger, "b")
 
 
+async def test_one_of_several_workers_may_spend_its_share_of_what_is_left() -> None:
+    written: list[Record] = []
+    await ask(Ledger(written.append), "a")
+    ledger = Ledger(lambda _: None, past=written, teacher_tokens=70, workers=3)
+    await ask(ledger, "b")
+    await ask(ledger, "c")
+    with pytest.raises(BudgetSpent, match="30 were left for this worker, 30 are spent"):
+        await ask(ledger, "d")
+
+
 async def test_the_student_is_free() -> None:
     ledger = Ledger(lambda _: None, teacher_tokens=1)
     await ask(ledger, "a")

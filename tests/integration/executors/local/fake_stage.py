@@ -1,7 +1,8 @@
 """A fake stage: asks the servers it was given, commits an empty result to the real store, or misbehaves.
 
 `behaviour/STEP` beside the run's folder has one line for each start: `exit N`, `kill`, `hang`. Each start
-is noted in `starts`; `stuck` ends as infrastructure without progress.
+is noted in `starts`, and which of how many workers it was in `workers`; `stuck` ends as infrastructure without
+progress.
 """
 
 import json
@@ -16,12 +17,16 @@ from pathlib import Path
 from score_distill.artifacts.steps import StepWriter
 from score_distill.artifacts.store import open_store
 from score_distill.contract import Progress, StageConfig, Summary
+from score_distill.work_folder import WORKER
 
 config = StageConfig.model_validate_json(Path(sys.argv[1]).read_text())
 work = Path(config.work)
 bench = work.parents[1].parent
 with (bench / "starts").open("a") as file:
     file.write(f"{config.step} {config.attempt}\n")
+with (bench / "workers").open("a") as file:
+    file.write(f"{config.step} {os.environ.get(WORKER)} of {config.workers}\n")
+print(f"worker {os.environ.get(WORKER)}", flush=True)
 (work / "progress.json").write_text(Progress(done=config.attempt, total=9, unit="things").model_dump_json())
 
 script = bench / "behaviour" / config.step

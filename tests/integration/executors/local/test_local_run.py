@@ -95,6 +95,20 @@ def test_every_step_runs_once_in_order_and_nothing_runs_again(bench: Bench) -> N
     assert len(bench.starts()) == len(ALL)
 
 
+def test_steps_that_act_run_as_many_workers_as_the_manifest_says_each_with_a_log_of_its_own(bench: Bench) -> None:
+    bench.write(resources={"rollout": {"parallelism": 2}})
+    code, output = bench.run()
+    assert code == 0, output
+    acting = ("demonstrate", "mentor", "evaluate")
+    started = [f"{step} {worker} of 2" for step in acting for worker in (0, 1)]
+    alone = [f"{step} None of 1" for step in ALL if step not in acting]
+    assert sorted((bench.folder / "workers").read_text().splitlines()) == sorted([*started, *alone])
+    for step in acting:
+        assert (bench.folder / f"one/logs/{step}.log").read_text() == "worker 0\n"
+        assert (bench.folder / f"one/logs/{step}.1.log").read_text() == "worker 1\n"
+    assert bench.left_alive() == []
+
+
 def test_servers_start_at_once_and_end_with_the_last_step_that_needs_them(bench: Bench) -> None:
     bench.write(method={"evaluation": {"models": ["base", "sft"]}})
     bench.behave("evaluate", "hang")
