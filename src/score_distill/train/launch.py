@@ -30,10 +30,13 @@ class Process:
 
 @dataclass(frozen=True)
 class Nodes:
-    """Machines, or pods, that train together; the first of them is at `address`."""
+    """Machines, or pods, that train together; the first of them is at `address`.
+
+    `rank` is which of them this is, or what stands for it in the command of pods that differ in nothing else.
+    """
 
     count: int
-    rank: int
+    rank: int | str
     address: str
     port: int = 29500
 

@@ -5,17 +5,19 @@ from dataclasses import asdict
 from math import ceil
 
 from score_distill.contract import StageConfig
-from score_distill.control.pipeline import Step, workers_of
+from score_distill.control.pipeline import Step, Workers, workers_of
 from score_distill.control.policy import Start
 from score_distill.executors.kubernetes import models
 from score_distill.executors.kubernetes.names import INDEX, Body, Owner
 from score_distill.executors.kubernetes.pods import container, empty, pod, resources, secret, store_access
 from score_distill.executors.kubernetes.settings import Settings
 from score_distill.sandbox.limits import limits_of
+from score_distill.train import launch
 from score_distill.work_folder import PROGRESS_PORT, TERMINATION_LOG, WORKER
 
 WORK, SOCKET, SCRATCH, CONFIG = "/work", "/run/score", "/scratch", "/config"
 LOG = "/dev/termination-log"
+NODE_RANK = "SCORE_NODE_RANK"
 PORT = 8080
 
 
@@ -69,7 +71,45 @@ def objects(owner: Owner, start: Start, settings: Settings) -> list[Body]:
         }
         | ({"suspend": True} if queue else {}),
     }
-    return [config_map, job]
+    return [config_map, *([_meeting(owner, name, labels)] if workers.nodes > 1 else []), job]
+
+
+def _meeting(owner: Owner, name: str, labels: dict[str, str]) -> Body:
+    """The Service by whose name the pods of a trainer find each other, before any of them is ready."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": owner.metadata(name, labels),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {"batch.kubernetes.io/job-name": name},
+            "ports": [{"name": "meeting", "port": launch.Nodes.port}],
+        },
+    }
+
+
+def _command(name: str, step: Step, workers: Workers) -> list[str]:
+    """The stage itself where a pod is one rank, else torchrun, whose exit code says less."""
+    nodes = launch.Nodes(workers.nodes, f"$({NODE_RANK})", f"{name}-0.{name}")
+    arguments = ["stage", step.verb, "--config", f"{CONFIG}/stage.json"]
+    _, *words = launch.torchrun(workers.processes, "score_distill.cli", arguments, nodes)
+    return ["python3", *words]
+
+
+def _peers(name: str, workers: Workers, index: Body) -> dict[str, str | Body]:
+    """How a pod of several finds its peers."""
+    if workers.nodes == 1:
+        return {}
+    if workers.processes > 1:
+        return {NODE_RANK: index}
+    return {
+        "RANK": index,
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": str(workers.nodes),
+        "MASTER_ADDR": f"{name}-0.{name}",
+        "MASTER_PORT": str(launch.Nodes.port),
+    }
 
 
 def _template(owner: Owner, step: Step, name: str, settings: Settings, labels: dict[str, str]) -> Body:
@@ -96,6 +136,7 @@ def _template(owner: Owner, step: Step, name: str, settings: Settings, labels: d
     index: Body = {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}
     if workers.shards > 1:
         environ[WORKER] = index
+    environ |= _peers(name, workers, index)
     if trains:
         volumes["shm"], mounts["shm"] = empty("8Gi" if size.gpus else "1Gi", memory=True), "/dev/shm"
     served = [role for role in ("teacher", "student") if role in step.needs]
@@ -115,7 +156,7 @@ def _template(owner: Owner, step: Step, name: str, settings: Settings, labels: d
         "stage",
         image,
         settings.pull_policy,
-        ["python3", "-m", "score_distill.cli", "stage", step.verb, "--config", f"{CONFIG}/stage.json"],
+        _command(name, step, workers),
         environ,
         mounts,
         ports=[{"name": "progress", "containerPort": PORT}],
@@ -129,6 +170,7 @@ def _template(owner: Owner, step: Step, name: str, settings: Settings, labels: d
         labels,
         volumes=volumes,
         restartPolicy="Never",
+        **({"subdomain": name} if workers.nodes > 1 else {}),
         **({"initContainers": beside} if beside else {}),
         containers=[stage],
     )
