@@ -90,8 +90,12 @@ ONLY_IN_A_CLUSTER: list[Fault] = [
         for path in ("spec.student.model", "spec.teacher.model", "spec.tasks.train.uri", "spec.tasks.eval.0.uri")
         for value in ("models/here", "file:///models", "/models", "../up")
     ),
-    *(("spec.artifacts.uri", value, "use s3:// or pvc:// in a cluster") for value in ("runs", "file:///r", "hf://a/b")),
+    *(
+        ("spec.artifacts.uri", value, "use s3:// in a cluster")
+        for value in ("runs", "file:///r", "hf://a/b", "pvc://c/d")
+    ),
     ("metadata.name", "a" * 41, "metadata.name must have at most 40 characters"),
+    ("metadata.name", "7b-to-1b", "metadata.name must begin with a letter"),
 ]
 
 

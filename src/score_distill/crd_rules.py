@@ -18,7 +18,7 @@ from score_distill.manifest import model_of
 Rule = dict[str, str]
 
 MODELS = "use s3://, hf:// or pvc:// in a cluster"
-STORES = "use s3:// or pvc:// in a cluster"
+STORES = "use s3:// in a cluster"
 LONGEST_NAME = 40
 
 
@@ -49,7 +49,8 @@ def _fewer_step_tokens(role: str, unless: str = "") -> Rule:
 
 
 ROOT = [
-    rule(f"self.metadata.name.size() <= {LONGEST_NAME}", f"metadata.name must have at most {LONGEST_NAME} characters")
+    rule(f"self.metadata.name.size() <= {LONGEST_NAME}", f"metadata.name must have at most {LONGEST_NAME} characters"),
+    rule("self.metadata.name.matches('^[a-z]')", "metadata.name must begin with a letter, as names of Services do"),
 ]
 
 RULES: dict[str, list[Rule]] = {
@@ -93,7 +94,7 @@ RULES: dict[str, list[Rule]] = {
             "tolerationSeconds",
         ),
     ],
-    "Artifacts": [_remote("uri", "s3|pvc", STORES)],
+    "Artifacts": [_remote("uri", "s3", STORES)],
     "Spec": [
         rule("self.tools.exists(one, one == 'python')", "tools must contain python", "tools"),
         _fewer_step_tokens("student"),

@@ -467,3 +467,14 @@ def test_pods_that_train_together_meet_by_a_name_of_the_cluster() -> None:
     assert "--nnodes 2 --node-rank $(SCORE_NODE_RANK)" in command
     assert "--master-addr one-warmup-1-0.one-warmup-1" in command
     assert "SCORE_NODE_RANK" in environ(pod)
+
+
+def test_claims_that_uris_name_are_mounted_read_only_where_they_are_read() -> None:
+    world, _ = come_to("prepare", teacher={"model": "pvc://weights/teacher"})
+    for made in (world.jobs["one-prepare-1"], world.deployments["one-teacher"]):
+        pod = made["spec"]["template"]["spec"]
+        [volume] = [one for one in pod["volumes"] if "persistentVolumeClaim" in one]
+        assert volume["persistentVolumeClaim"] == {"claimName": "weights", "readOnly": True}
+        readers = [*pod.get("initContainers", []), *pod["containers"]]
+        [mount] = [one for reader in readers for one in reader["volumeMounts"] if one["name"] == volume["name"]]
+        assert (mount["mountPath"], mount["readOnly"]) == ("/claims/weights", True)

@@ -7,7 +7,16 @@ from typing import Literal
 from score_distill.api import Pod, Serving, amount
 from score_distill.contract import Served
 from score_distill.executors.kubernetes.names import Body, Owner
-from score_distill.executors.kubernetes.pods import container, empty, pod, resources, secret, store_access
+from score_distill.executors.kubernetes.pods import (
+    claim_mounts,
+    claim_volumes,
+    container,
+    empty,
+    pod,
+    resources,
+    secret,
+    store_access,
+)
 from score_distill.executors.kubernetes.settings import Settings
 from score_distill.machine import Machine
 from score_distill.serving import vllm
@@ -83,9 +92,18 @@ def _template(owner: Owner, role: Role, settings: Settings, labels: dict[str, st
             "home": empty(),
             "shm": empty("8Gi" if size.gpus else "1Gi", memory=True),
             "keys": secret(owner.keys, {role: role}),
+            **claim_volumes(spec),
         },
         initContainers=[
-            container("fetch", worker, policy, fetch, home, {"models": "/models", "tmp": "/tmp"}, **store_access(spec))
+            container(
+                "fetch",
+                worker,
+                policy,
+                fetch,
+                home,
+                {"models": "/models", "tmp": "/tmp", **claim_mounts(spec)},
+                **store_access(spec),
+            )
         ],
         containers=[
             _vllm(owner, role, settings, serving, size),

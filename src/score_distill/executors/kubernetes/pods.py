@@ -1,12 +1,14 @@
 """What all pods of a run share: no rights, no token, a read-only root, and the words of spec.scheduling."""
 
 from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
 
 from score_distill.api import Amounts, Pod, Spec
 from score_distill.executors.kubernetes.names import Body
 
 USER = 65532
 GRACE_SECONDS = 60
+CLAIMS = "/claims"
 SECURITY: Body = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -93,6 +95,21 @@ def secret(name: str, items: Mapping[str, str]) -> Body:
     """Keys of a Secret as files that the pods' group may read."""
     listed = [{"key": key, "path": path} for key, path in items.items()]
     return {"secret": {"secretName": name, "items": listed, "defaultMode": 0o440}}
+
+
+def claims(spec: Spec) -> list[str]:
+    """The PersistentVolumeClaims that the URIs of models and tasks name."""
+    uris = [spec.student.model, spec.teacher.model or "", spec.tasks.train.uri, *(one.uri for one in spec.tasks.eval)]
+    return sorted({urlsplit(uri).netloc for uri in uris if uri.startswith("pvc://")})
+
+
+def claim_volumes(spec: Spec) -> dict[str, Body]:
+    named = {f"claim-{n}": name for n, name in enumerate(claims(spec))}
+    return {volume: {"persistentVolumeClaim": {"claimName": name, "readOnly": True}} for volume, name in named.items()}
+
+
+def claim_mounts(spec: Spec) -> dict[str, str]:
+    return {f"claim-{n}": f"{CLAIMS}/{name}:ro" for n, name in enumerate(claims(spec))}
 
 
 def store_access(spec: Spec) -> Body:

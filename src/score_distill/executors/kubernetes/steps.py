@@ -9,7 +9,16 @@ from score_distill.control.pipeline import Step, Workers, workers_of
 from score_distill.control.policy import Start
 from score_distill.executors.kubernetes import models
 from score_distill.executors.kubernetes.names import INDEX, Body, Owner
-from score_distill.executors.kubernetes.pods import container, empty, pod, resources, secret, store_access
+from score_distill.executors.kubernetes.pods import (
+    claim_mounts,
+    claim_volumes,
+    container,
+    empty,
+    pod,
+    resources,
+    secret,
+    store_access,
+)
 from score_distill.executors.kubernetes.settings import Settings
 from score_distill.sandbox.limits import limits_of
 from score_distill.train import launch
@@ -122,8 +131,9 @@ def _template(owner: Owner, step: Step, name: str, settings: Settings, labels: d
         "config": {"configMap": {"name": name}},
         "work": empty(),
         "tmp": empty(),
+        **claim_volumes(spec),
     }
-    mounts = {"config": f"{CONFIG}:ro", "work": WORK, "tmp": "/tmp"}
+    mounts = {"config": f"{CONFIG}:ro", "work": WORK, "tmp": "/tmp", **claim_mounts(spec)}
     environ: dict[str, str | Body] = {
         "HOME": "/tmp",
         "PYTHONUNBUFFERED": "1",
