@@ -242,6 +242,28 @@ def test_what_a_retry_cannot_help_ends_the_run_until_its_spec_changes(
     assert "Job one-warmup-2" in kinds(one_pass(world, body, NOW + 600))
 
 
+def test_a_failed_step_that_must_wait_for_its_servers_is_tried_again_all_the_same() -> None:
+    world, body = come_to("mentor")
+    world.end("one-mentor-1", Summary(step="mentor", succeeded=False, message="no"), int(Exit.BAD_INPUT))
+    one_pass(world, body)
+    assert condition(body, "Succeeded")["reason"] == "BadInput"
+    body["metadata"]["generation"] = 2
+    for later in (1, 2):
+        one_pass(world, body, NOW + later)
+        assert condition(body, "Succeeded")["reason"] == "StudentNotReady"
+    world.ready()
+    assert "Job one-mentor-2" in kinds(one_pass(world, body, NOW + 3))
+
+
+def test_pods_of_an_earlier_job_of_the_name_say_nothing_of_this_one() -> None:
+    world, body = come_to("sft")
+    world.jobs["one-sft-1"]["metadata"]["uid"] = "new"
+    world.end("one-sft-1", Summary(step="sft", succeeded=False, message="from before"), 143)
+    world.pods["one-sft-1"]["metadata"]["ownerReferences"] = [{"uid": "old"}]
+    one_pass(world, body)
+    assert "its pod was lost" in step(body, "sft")["message"]
+
+
 def test_a_spent_budget_stops_and_a_larger_one_goes_on() -> None:
     world, body = come_to("warmup", budget={"teacherTokens": 60})
     world.end("one-warmup-1", Summary(step="warmup", succeeded=True))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from score_distill.control.plan import Done, done_with
 from score_distill.control.policy import Ending, Observed, Record, ServerState
 from score_distill.control.status import reason_of
 from score_distill.errors import Exit
-from score_distill.executors.kubernetes.names import ATTEMPT, ROLE, STEP, Body
+from score_distill.executors.kubernetes.names import ATTEMPT, ROLE, STEP, Body, owned
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,10 @@ class Children:
     deployments: Sequence[Body] = ()
 
     def pods_of(self, job: Body) -> list[Body]:
-        name = job["metadata"]["name"]
-        return [pod for pod in self.pods if label(pod, "batch.kubernetes.io/job-name") == name]
+        """Its own, and not those that an earlier Job of its name has left."""
+        name, uid = job["metadata"]["name"], job["metadata"].get("uid")
+        named = [pod for pod in self.pods if label(pod, "batch.kubernetes.io/job-name") == name]
+        return [pod for pod in named if uid is None or owned(pod, uid)]
 
     def pods_for(self, role: str) -> list[Body]:
         return [pod for pod in self.pods if label(pod, ROLE) == role]
@@ -80,11 +82,11 @@ def observe(
             summary = _summary(children.pods_of(job)) or Summary(step=name, succeeded=True)
             summaries[name] = summary
             done[name] = done_with(name, attempt, summary.counts, summary.tokens)
-        elif condition(job, "Failed") and not (before.attempt == attempt and before.state in ("Retrying", "Failed")):
+        elif condition(job, "Failed") and not (before.attempt == attempt and before.state != "Running"):
             reached = progress[name].done if name in progress else before.done
             records[name] = record.started(attempt).failed(_ending(children.pods_of(job), job, now), reached)
         elif condition(job, "Failed"):
-            records[name] = record
+            records[name] = replace(record, attempt=attempt)
         else:
             records[name] = record.started(attempt)
     servers = {"sandbox": ServerState(True)}
