@@ -26,6 +26,7 @@ def mount(
     """Let all new pods of ``namespace`` whose ``label`` has one of ``values`` import what the checkout's .venv has."""
     if sys.version_info[:2] != (3, 11):
         raise RuntimeError("pods run Python 3.11, as Debian bookworm has it: make .venv with that version")
+    checkout.chmod(checkout.stat().st_mode | 0o055)  # pods are another user; a clone in a folder of mktemp is for one
     for one in _objects(namespace, values, label, checkout):
         utils.create_from_dict(api, one)
     eventually(lambda: _is_in_force(client.CoreV1Api(api), namespace, {label: values[0]}))
