@@ -10,7 +10,7 @@ from score_distill.executors.local.layout import site_of
 from score_distill.machine import detect
 from score_distill.sandbox.client import Sandbox
 
-QUICKSTART = Path(__file__).parents[3] / "examples" / "quickstart.yaml"
+QUICKSTART = Path(__file__).parents[4] / "examples" / "quickstart.yaml"
 
 
 async def test_the_sandbox_comes_up_runs_code_and_leaves_nothing(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from score_distill.serving.weights import model_server
 
 pytestmark = pytest.mark.timeout(1800)
 
-QUICKSTART = Path(__file__).parents[3] / "examples" / "quickstart.yaml"
+QUICKSTART = Path(__file__).parents[4] / "examples" / "quickstart.yaml"
 
 
 @pytest.fixture(scope="module")
