@@ -196,12 +196,16 @@ def _stalled(run: DistillationRun, action: Action, moved: float | None, now: flo
     return "Stalled", "True", "NoProgress", message
 
 
-def blocked(status: Status, reason: str, message: str, now: float) -> Status:
-    """The status when an object that the run needs could not be made."""
+def blocked(before: Status, status: Status, reason: str, message: str, now: float) -> Status:
+    """What is said in place of ``status`` when an object that the run needs could not be made.
+
+    Steps stay as they were ``before``; said again of the same block it is the same, so that nothing is written.
+    """
     facts = [(one.type, one.status, one.reason, one.message) for one in status.conditions if one.type not in GOING]
     facts += [("Progressing", "False", reason, message), ("Succeeded", "Unknown", reason, message)]
     generation = status.observed_generation or 0
-    return status.model_copy(update={"conditions": _conditions(status.conditions, facts, generation, now)})
+    conditions = _conditions(before.conditions, facts, generation, now)
+    return status.model_copy(update={"steps": before.steps, "conditions": conditions})
 
 
 def news(before: Status, after: Status) -> Iterable[tuple[str, str, str]]:

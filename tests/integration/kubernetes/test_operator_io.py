@@ -1,5 +1,7 @@
 """What the operator does to a real API server: apply, refuse what is another's, write a status once, make keys."""
 
+import asyncio
+import logging
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +13,10 @@ from kubernetes import client
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.waiting import eventually
 
-from score_distill.contract import Progress
 from score_distill.executors.kubernetes.cluster import Cluster, ForeignObject
 from score_distill.executors.kubernetes.names import Owner
 from score_distill.executors.kubernetes.observe import Children
+from score_distill.executors.kubernetes.passes import Operator
 from score_distill.executors.kubernetes.reconcile import Measured, reconcile
 from score_distill.executors.kubernetes.settings import Settings
 from score_distill.manifest import parse
@@ -97,6 +99,29 @@ def test_an_object_of_another_is_never_touched(api: client.ApiClient, run: Body)
     assert client.CoreV1Api(api).read_namespaced_config_map("quickstart-prepare-1", namespace).data == {"mine": "yes"}
 
 
+async def test_a_foreign_object_is_said_once_and_the_run_goes_on_when_it_is_gone(
+    api: client.ApiClient, run: Body
+) -> None:
+    uid, namespace, core = run["metadata"]["uid"], run["metadata"]["namespace"], client.CoreV1Api(api)
+    core.create_namespaced_config_map(namespace, {"metadata": {"name": "quickstart-prepare-1"}})
+    operator = Operator(Cluster(api), SETTINGS, logging.getLogger("test"))
+    versions = []
+    for _ in range(3):
+        operator.sees({uid: [read(api, run)]}, {}, {}, {})
+        with pytest.raises(ForeignObject):
+            await operator.reconcile(uid)
+        seen = read(api, run)
+        versions.append(seen["metadata"]["resourceVersion"])
+        [succeeded] = [one for one in seen["status"]["conditions"] if one["type"] == "Succeeded"]
+        assert succeeded["reason"] == "ForeignObject"
+        await asyncio.sleep(1.1)  # times in a status are whole seconds: a new one would be seen
+    assert versions[0] == versions[1] == versions[2]
+    core.delete_namespaced_config_map("quickstart-prepare-1", namespace)
+    operator.sees({uid: [read(api, run)]}, {}, {}, {})
+    await operator.reconcile(uid)
+    assert read(api, run)["status"]["steps"][0]["state"] == "Running"
+
+
 def test_a_status_made_from_an_old_look_is_not_written(api: client.ApiClient, run: Body) -> None:
     cluster = Cluster(api)
     first = reconcile(run, Children(), Measured(), SETTINGS, NOW).status
@@ -152,7 +177,7 @@ def test_an_event_is_where_describe_looks_for_it(api: client.ApiClient, run: Bod
 
 
 def test_a_pod_that_does_not_answer_has_no_progress(api: client.ApiClient) -> None:
-    assert Cluster(api).progress({"status": {"podIP": "127.0.0.1"}}) in (None, Progress(done=0, total=None, unit=""))
+    assert Cluster(api).progress({"status": {"podIP": "127.0.0.1"}}) is None
 
 
 def test_two_runs_of_one_name_in_turn_share_no_key(run: Body) -> None:

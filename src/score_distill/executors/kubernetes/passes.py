@@ -106,11 +106,9 @@ class Operator:
         self._write(body, changes.status)
 
     def _say(self, body: Body, changes: Changes, reason: str, message: str, now: float) -> None:
-        """Write why an object that the run needs could not be made; its steps stay as they were."""
-        before = Status.model_validate(body.get("status") or {})
-        wanted = Status.model_validate(changes.status or {})
-        kept = wanted.model_copy(update={"steps": before.steps})
-        self._write(body, dumped(blocked(kept, reason, message, now)))
+        """Write why an object that the run needs could not be made."""
+        before, wanted = (Status.model_validate(one or {}) for one in (body.get("status"), changes.status))
+        self._write(body, dumped(blocked(before, wanted, reason, message, now)))
 
     def _write(self, body: Body, status: Body | None) -> None:
         before, after = Status.model_validate(body.get("status") or {}), Status.model_validate(status or {})
