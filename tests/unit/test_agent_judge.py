@@ -82,7 +82,7 @@ def test_what_is_no_json_of_the_schema_is_refused(text: str, fault: str):
 @pytest.mark.parametrize("step", ["0", "4", "-1", "2.0", "true", '"2"', "null"])
 def test_a_step_that_is_none_is_refused(step: str):
     with pytest.raises(ValueError, match="'step' must be"):
-        read_json(f'{{"analysis": "", "step": {step}, "advice": ""}}', prompts.located_schema(3))
+        read_json(f'{{"analysis": "", "step": {step}, "advice": ""}}', prompts.located_schema(1, 3))
 
 
 async def test_the_judge_is_asked_again_warmer_and_with_another_seed():

@@ -119,7 +119,7 @@ def turn(code: str) -> str:
 
 TASK = Task(id="t", question="What is the sum?", answer="15", documents=("10", "5"))
 READ, ADD, WRONG = turn("x = [int(read())]"), turn("x.append(int(read()))"), turn("x.append(int(read()) * 100)")
-SUM, IDLE = turn("final_answer_print(sum(x))"), turn("y = 1")
+SUM, IDLE, BAD = turn("final_answer_print(sum(x))"), turn("y = 1"), turn("x = [1]")
 PLAN = "<first_thought>read all</first_thought>"
 
 
@@ -280,6 +280,12 @@ async def test_reenactment_skips_plans_and_what_is_known_to_be_sound(tally: Tall
     assert (found.k, len(completer.asked)) == (3, 2)
 
 
+async def test_reenactment_takes_the_same_code_for_the_same_step_though_it_is_not_deterministic(tally: Tally):
+    chance = turn("import random; print(random.random())")
+    found, _ = await relived(tally, [chance], chance)
+    assert isinstance(found, NothingWrong)
+
+
 async def test_reenactment_needs_code_and_context(tally: Tally):
     with pytest.raises(SetAside, match="no code at step 1"):
         await relived(tally, ["well ..."], READ, SUM)
@@ -292,14 +298,16 @@ def located(step: int, advice: str = "add the second number") -> str:
     return json.dumps({"analysis": "...", "step": step, "advice": advice})
 
 
-async def judged(tally: Tally, replies: list[str], repairs: list[str | Completion], *turns: str, task: Task = TASK):
+async def judged(
+    tally: Tally, replies: list[str], repairs: list[str | Completion], *turns: str, task: Task = TASK, sound: int = 0
+):
     completer, repairer = FakeCompleter(list(replies)), FakeCompleter(list(repairs))
     judge = Judge(completer, GREEDY, 64, 3)
     localizer = JudgeLocalizer(judge, repairer, GREEDY, 64, chosen(["read"]), True, 0)
     async with Scope() as scope:
         failed = await attempt(tally, scope, *turns, task=task)
         try:
-            found, leaks = await localizer.locate(task, failed, 0, scope)
+            found, leaks = await localizer.locate(task, failed, sound, scope)
         except SetAside as error:
             found, leaks = error, error.leaks
     assert tally.open == 0
@@ -323,6 +331,34 @@ async def test_an_unusable_judge_is_asked_again_with_a_bound(tally: Tally, bad: 
     found, _, completer, repairer = await judged(tally, [bad] * 9, [ADD], READ, WRONG, SUM)
     assert isinstance(found, SetAside)
     assert (len(completer.asked), len(repairer.asked)) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    "again", [WRONG, turn("x.append(int( read() ) * 100)  # anew"), turn("x += [int(read()) * 100]")]
+)
+async def test_a_repair_that_repeats_the_rejected_step_is_asked_for_again_with_a_bound(tally: Tally, again: str):
+    found, leaks, _, repairer = await judged(tally, [located(2)], [again, again, ADD], READ, WRONG, SUM)
+    assert (found.corrected.steps[-1].text, leaks, len(repairer.asked)) == (ADD, 0, 3)
+    found, *_ = await judged(tally, [located(2)], [again] * 3, READ, WRONG, SUM)
+    assert str(found) == "no usable repair of step 2: it did the same as the rejected step"
+
+
+async def test_a_repair_that_gives_the_rejected_answer_again_is_refused(tally: Tally):
+    again = turn("z = 1; final_answer_print(3)")
+    found, *_ = await judged(tally, [located(2)], [again] * 3, READ, turn("final_answer_print(3)"))
+    assert "did the same as the rejected step" in str(found)
+
+
+async def test_a_plan_that_is_the_rejected_one_again_is_refused(tally: Tally):
+    found, *_ = await judged(tally, [located(1)], ["<first_thought>Read  all </first_thought>"] * 3, PLAN, READ, SUM)
+    assert "did the same as the rejected step" in str(found)
+
+
+async def test_a_step_found_sound_before_is_no_first_error_but_the_teachers_own_may_be(tally: Tally):
+    found, _, completer, _ = await judged(tally, [located(1), located(2)], [ADD], READ, WRONG, SUM, sound=2)
+    assert (found.k, len(completer.asked)) == (2, 2)
+    assert completer.asked[0]["schema"]["properties"]["step"]["minimum"] == 2
+    assert "k is at least 2" in completer.asked[0]["messages"][1]["content"]
 
 
 async def test_a_repair_that_gives_the_answer_away_is_refused_and_counted(tally: Tally):
@@ -357,7 +393,9 @@ async def test_a_repair_in_another_form_is_asked_for_again(tally: Tally):
     cut = Completion("<thought>t</thought><code>x.append(", Usage(), truncated=True)
     found, leaks, *_ = await judged(tally, [located(2)], [PLAN, cut, ADD], READ, WRONG, SUM)
     assert (found.corrected.steps[-1].text, leaks) == (ADD, 0)
-    found, *_ = await judged(tally, [located(1)], [READ, PLAN], PLAN, READ, WRONG)
+    found, *_ = await judged(
+        tally, [located(1)], [READ, "<first_thought>one by one</first_thought>"], PLAN, READ, WRONG
+    )
     assert (found.k, found.corrected.steps[-1].plan) == (1, True)
     found, *_ = await judged(tally, [located(2)], ["prose"] * 3, READ, WRONG, SUM)
     assert "not one step in the turn format" in str(found)
@@ -456,10 +494,19 @@ async def test_a_teachers_answer_ends_the_task(tally: Tally):
 
 
 async def test_corrections_have_a_bound(tally: Tally):
-    made, *_ = await mentored(tally, [READ, SUM, SUM, SUM], (1, READ), (1, READ), max_corrections=2)
+    made, *_ = await mentored(tally, [BAD, SUM, SUM, SUM], (1, READ), (1, turn("x = [2]")), max_corrections=2)
     assert (made.outcome, made.note) == ("unsolved", "wrong after 2 corrections")
     assert [one.kept for one in made.corrections] == [False, True]
-    assert codes(made.corrections[1].rejected) == [READ]
+    assert codes(made.corrections[1].rejected) == [BAD]
+
+
+@pytest.mark.parametrize("again", [BAD, turn("x   = [1] # as before"), turn("x = [2 - 1]")])
+async def test_a_correction_that_repeats_what_was_rejected_there_sets_the_task_aside(tally: Tally, again: str):
+    made, *_ = await mentored(tally, [BAD, SUM], (1, again))
+    assert (made.outcome, made.note) == ("set_aside", "the correction of step 1 repeats what was rejected there")
+    assert made.corrections == ()
+    made, *_ = await mentored(tally, [BAD, SUM, SUM], (1, READ), (1, again))
+    assert (made.outcome, len(made.corrections)) == ("set_aside", 1)
 
 
 async def test_after_a_correction_the_student_has_its_steps_again_the_teachers_counting(tally: Tally):

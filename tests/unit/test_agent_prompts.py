@@ -122,4 +122,4 @@ def test_steps_are_numbered_from_one():
 
 
 def test_located_schema_knows_how_many_steps_there_are():
-    assert prompts.located_schema(3)["properties"]["step"] == {"type": "integer", "minimum": 1, "maximum": 3}
+    assert prompts.located_schema(2, 3)["properties"]["step"] == {"type": "integer", "minimum": 2, "maximum": 3}

@@ -21,6 +21,22 @@ def same_step(one: Step, other: Step) -> bool | None:
     return True if one.state == other.state or normal_code(one.code) == normal_code(other.code) else None
 
 
+def repeats(step: Step, rejected: Step) -> bool:
+    """Whether a step in place of a rejected one is that mistake again: its words, its code, its effect or its answer.
+
+    Stricter than `same_step`: equal code counts even if it printed something else, for then it is not deterministic.
+    """
+    if step.plan or rejected.plan:
+        return step.thought.casefold().split() == rejected.thought.casefold().split()
+    if step.code is None or rejected.code is None:
+        return step.code is rejected.code
+    return (
+        same_effect(step, rejected)
+        or (step.answer is not None and step.answer == rejected.answer)
+        or normal_code(step.code) == normal_code(rejected.code)
+    )
+
+
 def normal_code(code: str) -> str:
     """The code's syntax tree without layout and comments; the text itself when it does not parse."""
     try:

@@ -15,7 +15,7 @@ from score_distill.agent.chat import Message
 from score_distill.agent.codeact import Actor, Stand, Written, take
 from score_distill.agent.completer import Completer, Completion, ContextOverflow
 from score_distill.agent.environment import Scope
-from score_distill.agent.equality import same_effect
+from score_distill.agent.equality import repeats
 from score_distill.agent.judge import Judge, JudgeFailed
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.tools import Tool
@@ -52,7 +52,7 @@ class Localizer(Protocol):
 
 @dataclass(frozen=True)
 class Reenactment:
-    """The first step whose effect differs from that of the teacher's own next step at the same prefix."""
+    """The first step that differs in code and effect from the teacher's own next step at the same prefix."""
 
     actor: Actor
     teacher: Completer
@@ -70,7 +70,7 @@ class Reenactment:
             own = await take(before, written, "teacher", scope)
             if own.steps[-1].code is None and not own.steps[-1].plan:
                 raise SetAside(f"the teacher wrote no code at step {k}")
-            if not same_effect(own.steps[-1], failed.steps[k - 1]):
+            if not repeats(own.steps[-1], failed.steps[k - 1]):
                 return Located(k, own), 0
             await scope.release(own.worlds[-1:], keep=before.worlds)
         return NothingWrong(), 0
@@ -80,7 +80,9 @@ class Reenactment:
 class JudgeLocalizer:
     """The teacher names the first wrong step; another call of it writes one step for that place.
 
-    A repair that states the reference answer while question and prefix do not is a leak: it is refused and counted.
+    A repair that states the reference answer while question and prefix do not is a leak: it is refused and counted. One
+    that repeats the step which it should replace is refused too. Of the steps that were found sound before, the teacher
+    may name the last again, which it wrote itself and nobody has judged.
     """
 
     judge: Judge
@@ -94,7 +96,7 @@ class JudgeLocalizer:
     async def locate(self, task: Task, failed: Stand, sound: int, scope: Scope) -> tuple[Located | NothingWrong, int]:
         if not failed.steps:
             raise SetAside("the student wrote no step to judge")
-        k, advice = await self._first_wrong(task, failed.steps)
+        k, advice = await self._first_wrong(task, failed.steps, max(1, sound))
         seen = [task.question, *(text for step in failed.steps[: k - 1] for text in (step.text, step.observation))]
         if gives_away(task.answer, advice, seen):
             advice = ""
@@ -112,11 +114,15 @@ class JudgeLocalizer:
             elif reply.truncated:
                 fault = f"it was longer than {self.step_tokens} tokens"
             else:
-                return Located(k, await take(before, Written(text), "teacher", scope), advice), leaks
+                corrected = await take(before, Written(text), "teacher", scope)
+                if not repeats(corrected.steps[-1], failed.steps[k - 1]):
+                    return Located(k, corrected, advice), leaks
+                fault = "it did the same as the rejected step"
+                await scope.release(corrected.worlds[-1:], keep=failed.worlds)
         raise SetAside(f"no usable repair of step {k}: {fault}", leaks)
 
-    async def _first_wrong(self, task: Task, steps: Sequence[Step]) -> tuple[int, str]:
-        messages, schema = prompts.locate(task, steps), prompts.located_schema(len(steps))
+    async def _first_wrong(self, task: Task, steps: Sequence[Step], least: int) -> tuple[int, str]:
+        messages, schema = prompts.locate(task, steps, least), prompts.located_schema(least, len(steps))
         try:
             reply = await self.judge.ask(messages, schema, self.seed, task.id, len(steps))
         except JudgeFailed as error:

@@ -10,7 +10,8 @@ from typing import Literal
 from score_distill.agent.codeact import Actor, Stand, act, trajectory
 from score_distill.agent.completer import Completer
 from score_distill.agent.environment import Scope, World
-from score_distill.agent.localize import Localizer, NothingWrong, SetAside
+from score_distill.agent.equality import repeats
+from score_distill.agent.localize import Localizer, Located, NothingWrong, SetAside
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Correction, Mentored, Step, Task, Trajectory, Verdict
 
@@ -80,6 +81,8 @@ async def mentor(
             leaks += leaked
             if isinstance(found, NothingWrong):
                 return done("unsolved", "the localizer found every step sound")
+            if _rejected_before(corrections, stand.steps, found):
+                return done("set_aside", f"the correction of step {found.k} repeats what was rejected there")
             corrections = splice(corrections, stand.steps, found.k, found.corrected.steps[-1], found.advice)
             sound = found.k
             await scope.release(stand.worlds[found.k :], keep=found.corrected.worlds)
@@ -93,6 +96,13 @@ async def mentor(
                 keep=True,
             )
             attempts.append(trajectory(task.id, stand, ending))
+
+
+def _rejected_before(corrections: Sequence[Correction], steps: Sequence[Step], found: Located) -> bool:
+    """Whether the chosen step repeats one that was rejected at its place, now or in an earlier correction."""
+    chosen, prefix = found.corrected.steps[-1], tuple(steps[: found.k - 1])
+    earlier = [one.rejected[0] for one in corrections if one.rejected and (one.k, one.prefix) == (found.k, prefix)]
+    return any(repeats(chosen, rejected) for rejected in (steps[found.k - 1], *earlier))
 
 
 def splice(

@@ -108,19 +108,21 @@ def conversation(start: Sequence[Message], steps: Sequence[Step]) -> list[Messag
     return messages
 
 
-def locate(task: Task, steps: Sequence[Step]) -> list[Message]:
-    """Ask for the first wrong step. The one call besides `verify` that shows the reference answer."""
+def locate(task: Task, steps: Sequence[Step], least: int = 1) -> list[Message]:
+    """Ask for the first wrong step from ``least`` on. The one call besides `verify` that shows the reference answer."""
     body = f"Task:\n{task.question}\n\nCorrect answer:\n{task.answer}\n\nSteps:\n{numbered(steps)}"
+    if least > 1:
+        body += f"\n\nThe steps before step {least} were checked before and are sound: k is at least {least}."
     return [{"role": "system", "content": LOCATE}, {"role": "user", "content": body}]
 
 
-def located_schema(steps: int) -> dict[str, Any]:
-    """What the reply to `locate` must look like for an attempt of that many steps."""
+def located_schema(least: int, steps: int) -> dict[str, Any]:
+    """What the reply to `locate` must look like for an attempt of that many steps, the wrong one ``least`` or later."""
     return {
         "type": "object",
         "properties": {
             "analysis": {"type": "string"},
-            "step": {"type": "integer", "minimum": 1, "maximum": steps},
+            "step": {"type": "integer", "minimum": least, "maximum": steps},
             "advice": {"type": "string"},
         },
         "required": ["analysis", "step", "advice"],
