@@ -114,3 +114,6 @@ class Images(Model):
     worker: Image | None = Field(None, description="of the steps that ask models")
     trainer: Image | None = Field(None, description="of the steps that train")
     serving: Image | None = Field(None, description="of the vLLM that serves teacher and student")
+    pull_secrets: tuple[Subdomain, ...] = Field(
+        (), max_length=8, description="Secrets of the run's namespace by which images are pulled"
+    )

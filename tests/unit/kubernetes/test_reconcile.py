@@ -1,6 +1,7 @@
 """One pass over a run: from bodies, as the API server gives them, to objects, deletions and status."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -390,6 +391,59 @@ def test_images_and_gpus_are_those_of_the_manifest() -> None:
     [stage] = world.jobs["one-warmup-1"]["spec"]["template"]["spec"]["containers"]
     assert stage["image"] == "mine:2"
     assert stage["resources"]["limits"] == {"memory": "64Gi", "nvidia.com/gpu": "8"}
+
+
+def test_pods_pull_their_images_by_the_manifests_secrets() -> None:
+    world, _ = come_to("demonstrate", images={"pullSecrets": ["mine"]})
+    for made in [*world.jobs.values(), *world.deployments.values()]:
+        assert made["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "mine"}]
+
+
+def test_a_model_is_started_anew_when_the_manifest_says_other_of_it_and_not_for_a_newer_operator() -> None:
+    world, body = come_to("mentor")
+    body["spec"]["resources"] = {"rollout": {"limits": {"memory": "8Gi"}}}
+    assert one_pass(world, body).apply == ()
+    newer = Settings(worker="worker:2", trainer="trainer:2", serving="serving:2")
+    assert reconcile(body, world.children, Measured(), newer, NOW).apply == ()
+    body["spec"]["resources"] = {"teacher": {"limits": {"memory": "8Gi"}}}
+    assert kinds(one_pass(world, body)) == ["Deployment one-teacher"]
+    assert one_pass(world, body).apply == ()
+
+
+def policies(**spec: Any) -> dict[str, Body]:
+    settings = replace(SETTINGS, egress=({"to": [{"ipBlock": {"cidr": "10.9.0.1/32"}}]},))
+    changes = reconcile(run(**spec), Children(), Measured(), settings, NOW)
+    assert [body["kind"] for body in changes.apply[:2]] == ["NetworkPolicy", "NetworkPolicy"]
+    return {body["metadata"]["name"]: body["spec"] for body in changes.apply[:2]}
+
+
+def test_policies_come_before_pods_and_let_stages_reach_models_and_their_store() -> None:
+    made = policies()
+    stages, models = made["one-stages"], made["one-models"]
+    of_models = models["podSelector"]
+    assert of_models["matchLabels"] == {"distill.score.dev/run-uid": UID}
+    assert of_models["matchExpressions"][0]["values"] == ["teacher", "student"]
+    assert models["ingress"] == [
+        {"from": [{"podSelector": stages["podSelector"]}], "ports": [{"port": 8000, "protocol": "TCP"}]}
+    ]
+    reached = [one.get("to") for one in stages["egress"]]
+    assert reached == [
+        [{"podSelector": stages["podSelector"]}],
+        [{"podSelector": of_models}],
+        None,
+        [{"ipBlock": {"cidr": "10.9.0.1/32"}}],
+    ]
+    assert [one.get("to") for one in models["egress"]] == reached[2:]
+    assert stages["egress"][2]["ports"] == [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]
+
+
+@pytest.mark.parametrize(
+    ("url", "port"), [("https://api/v1", 443), ("http://api/v1", 80), ("http://api:8443/v1", 8443)]
+)
+def test_a_teacher_of_the_users_is_reached_by_its_port_and_no_nodes_keys_are(url: str, port: int) -> None:
+    last = policies(teacher={"endpoint": {"url": url, "model": "m"}})["one-stages"]["egress"][-1]
+    assert last["ports"] == [{"port": port, "protocol": "TCP"}]
+    assert last["to"][0]["ipBlock"]["except"] == ["169.254.0.0/16"]
 
 
 def test_a_run_of_the_same_name_has_other_keys_and_another_place_in_the_store() -> None:

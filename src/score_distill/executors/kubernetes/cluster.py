@@ -31,6 +31,7 @@ PLACES = {
     "Service": ("/api/v1", "services"),
     "Deployment": ("/apis/apps/v1", "deployments"),
     "Job": ("/apis/batch/v1", "jobs"),
+    "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies"),
     "DistillationRun": (f"/apis/{GROUP}/{VERSION}", "distillationruns"),
 }
 

@@ -1,12 +1,13 @@
 """A model as pods: vLLM that listens inside its pod alone, and the gateway beside it that the network sees."""
 
+import hashlib
 from math import ceil
 from pathlib import Path
 from typing import Literal
 
 from score_distill.api import Pod, Serving, amount
 from score_distill.contract import Served
-from score_distill.executors.kubernetes.names import Body, Owner
+from score_distill.executors.kubernetes.names import MADE_OF, Body, Owner
 from score_distill.executors.kubernetes.pods import (
     claim_mounts,
     claim_volumes,
@@ -54,7 +55,7 @@ def objects(owner: Owner, role: Role, settings: Settings) -> list[Body]:
     deployment = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": owner.metadata(owner.model(role), labels),
+        "metadata": owner.metadata(owner.model(role), labels) | {"annotations": {MADE_OF: made_of(owner, role)}},
         "spec": {
             "replicas": 1,
             "strategy": {"type": "Recreate"},
@@ -63,6 +64,16 @@ def objects(owner: Owner, role: Role, settings: Settings) -> list[Body]:
         },
     }
     return [service, deployment]
+
+
+def made_of(owner: Owner, role: Role) -> str:
+    """What a change of the manifest may change in a model's pods; a newer operator alone does not start them anew."""
+    spec = owner.run.spec
+    model = spec.student if role == "student" else spec.teacher
+    size = spec.resources.student if role == "student" else spec.resources.teacher
+    parts = (model, size, spec.scheduling, spec.images)
+    told = "\n".join(part.model_dump_json(by_alias=True) for part in parts)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _template(owner: Owner, role: Role, settings: Settings, labels: dict[str, str]) -> Body:

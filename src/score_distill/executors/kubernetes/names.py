@@ -10,6 +10,8 @@ Body = dict[str, Any]
 
 MANAGER = "score-operator"
 RUN, UID, ROLE, STEP, ATTEMPT = (f"{GROUP}/{name}" for name in ("run", "run-uid", "role", "step", "attempt"))
+MADE_OF = f"{GROUP}/made-of"
+"""Annotation: what in the manifest an object follows from, as a digest."""
 INDEX = "batch.kubernetes.io/job-completion-index"
 
 

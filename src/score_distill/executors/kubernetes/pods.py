@@ -54,6 +54,7 @@ def pod(spec: Spec, labels: Mapping[str, str], *, volumes: Mapping[str, Body], *
         "tolerations": [
             one.model_dump(mode="json", by_alias=True, exclude_none=True) for one in scheduling.tolerations
         ],
+        "imagePullSecrets": [{"name": name} for name in spec.images.pull_secrets],
     }
     return {
         "metadata": {"labels": dict(labels)},

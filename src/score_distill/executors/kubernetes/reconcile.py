@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from score_distill.api import Condition, DistillationRun, Status
 from score_distill.contract import Progress
 from score_distill.control.policy import Finished, Start, Stop, Suspended, Wait, decide
 from score_distill.control.status import next_status
-from score_distill.executors.kubernetes import models, steps
-from score_distill.executors.kubernetes.names import ROLE, STEP, Body, Owner
+from score_distill.executors.kubernetes import models, network, steps
+from score_distill.executors.kubernetes.names import MADE_OF, ROLE, STEP, Body, Owner
 from score_distill.executors.kubernetes.observe import Children, condition, label, observe
 from score_distill.executors.kubernetes.settings import Settings
 from score_distill.manifest import ManifestError, parse
@@ -71,6 +70,7 @@ def reconcile(body: Body, children: Children, measured: Measured, settings: Sett
         apply += models.objects(owner, role, settings)
     if isinstance(action, Start):
         apply += steps.objects(owner, action, settings)
+    changed = [one for one in apply if not _unchanged(one, children)]
     delete = [one for one in children.deployments if label(one, ROLE) not in own]
     if isinstance(action, Suspended | Stop):
         delete += [job for job in children.jobs if not condition(job, "Complete") and not condition(job, "Failed")]
@@ -89,7 +89,7 @@ def reconcile(body: Body, children: Children, measured: Measured, settings: Sett
         moved=measured.moved,
     )
     return Changes(
-        apply=tuple(one for one in apply if not _unchanged(one, children)),
+        apply=tuple([*network.objects(owner, settings), *changed] if changed else ()),
         delete=tuple(delete),
         keys=owner if set(own) - have else None,
         status=dumped(status),
@@ -140,13 +140,14 @@ def gpus(children: Children) -> int:
 
 
 def _unchanged(wanted: Body, children: Children) -> bool:
-    """Whether an object was made already: names say all, for an attempt, and models do not change under a run."""
-    kinds: dict[str, Any] = {"Job": children.jobs, "Deployment": children.deployments}
+    """Whether an object is there as it is wanted: a Job's name says all, a model's what it was made of."""
     name = wanted["metadata"]["name"]
-    found = {one["metadata"]["name"] for one in kinds.get(wanted["kind"], ())}
-    if wanted["kind"] == "Service":
-        return name in {one["metadata"]["name"] for one in children.deployments}
-    return name in found
+    if wanted["kind"] == "Job":
+        return name in {one["metadata"]["name"] for one in children.jobs}
+    made = {one["metadata"]["name"]: one["metadata"].get("annotations", {}) for one in children.deployments}
+    if wanted["kind"] == "Deployment":
+        return name in made and made[name].get(MADE_OF) == wanted["metadata"]["annotations"][MADE_OF]
+    return wanted["kind"] == "Service" and name in made
 
 
 def _refused(before: Status, error: ManifestError, generation: int, now: float) -> Status:
