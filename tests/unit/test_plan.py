@@ -55,11 +55,18 @@ def test_an_evaluation_needs_only_the_servers_of_its_models(models: list[str], n
     assert steps_of(run(method={"evaluation": {"models": models}}).spec)[-1].needs == needs
 
 
+def test_rl_has_a_judge_where_the_teacher_takes_instructions() -> None:
+    needs = {"trainer", "student", "sandbox"}
+    for prompt, more in (("Instructions", {"teacher"}), ("Bare", set())):
+        steps = steps_of(run(teacher={"model": "teacher", "prompt": prompt}).spec)
+        assert [step.needs for step in steps if step.name == "rl"] == [needs | more]
+
+
 STATES = [
     ([], "prepare", {"teacher", "student", "sandbox", "trainer"}),
     (["prepare"], "demonstrate", {"teacher", "student", "sandbox", "trainer"}),
     (["prepare", "demonstrate"], "warmup", {"teacher", "student", "sandbox", "trainer"}),
-    (ORDER[:4], "sft", {"student", "sandbox", "trainer"}),
+    (ORDER[:4], "sft", {"teacher", "student", "sandbox", "trainer"}),
     (ORDER[:6], "evaluate", {"student", "sandbox"}),
     (ORDER, None, set()),
 ]

@@ -130,7 +130,7 @@ def test_a_step_waits_for_the_servers_that_it_needs_and_for_no_other() -> None:
         ("prepare", 0, set()),
         ("prepare", 1, {"teacher", "sandbox"}),
         ("sft", 0, set()),
-        ("sft", 1, {"student", "sandbox"}),
+        ("sft", 1, {"teacher", "student", "sandbox"}),
         ("evaluate", 1, {"teacher", "student", "sandbox"}),
     ],
 )

@@ -95,7 +95,7 @@ def estimate(step: Step, spec: Spec, tasks: Tasks, measured: Mapping[str, float]
                 student=round((rollouts * horizon + looks) * student),
                 basis=f"{rl.updates} updates x {rl.groups_per_update} groups x {rl.group_size} rollouts of "
                 f"{horizon:.2f} attempts (prefixes in the middle, assumed), {looks} dev attempts, "
-                f"{student} tokens an attempt ({known['student']})",
+                f"{student} tokens an attempt ({known['student']}); what a judge is asked is not in it",
             )
         case "evaluate":
             models = set(method.evaluation.models) - ({"rl"} if not method.rl.enabled else set())

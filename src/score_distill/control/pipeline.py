@@ -35,7 +35,7 @@ STEPS = (
     _step("warmup", "sft", "prepare demonstrate", ("trainer",)),
     _step("mentor", "mentor", "prepare warmup", ("teacher", "student", "sandbox")),
     _step("sft", "sft", "demonstrate mentor warmup", ("trainer",)),
-    _step("rl", "rl", "prepare mentor sft", ("trainer", "student", "sandbox")),
+    _step("rl", "rl", "prepare mentor sft", ("teacher", "trainer", "student", "sandbox")),
     _step("evaluate", "evaluate", "prepare warmup sft rl", ("teacher", "student", "sandbox")),
 )
 
@@ -64,16 +64,20 @@ def steps_of(spec: Spec) -> tuple[Step, ...]:
     """The steps of a run in an order in which every input comes before its reader."""
     left = [step for step in STEPS if step.verb != "rl" or spec.method.rl.enabled]
     names = {step.name for step in left}
-    unused: set[Need] = set()
-    if "teacher" not in spec.method.evaluation.models:
-        unused.add("teacher")
-    if set(spec.method.evaluation.models) == {"teacher"}:
-        unused.add("student")
     return tuple(
-        replace(
-            step,
-            inputs=tuple(name for name in step.inputs if name in names),
-            needs=step.needs - unused if step.verb == "evaluate" else step.needs,
-        )
+        replace(step, inputs=tuple(name for name in step.inputs if name in names), needs=_needs(step, spec))
         for step in left
     )
+
+
+def _needs(step: Step, spec: Spec) -> frozenset[Need]:
+    """A teacher that takes instructions judges what rules cannot; one with a bare prompt can only act."""
+    models, judges = set(spec.method.evaluation.models), spec.teacher.prompt != "Bare"
+    match step.verb:
+        case "rl":
+            return step.needs if judges else step.needs - {"teacher"}
+        case "evaluate":
+            unused = {"teacher"} - models | ({"student"} if models == {"teacher"} else set())
+            return step.needs - unused
+        case _:
+            return step.needs

@@ -84,13 +84,14 @@ async def _one(here: Floor, item: Item, start: World, actor: StudentActor, seed:
         stand, _ = await act(begun, actor, caller, max_steps=spec.method.agent.max_steps, seed=seed, scope=scope)
     verdict = await judged(spec.tasks.train.metric, item.task, _answer(stand, item), here.judge(item.task, "verify"))
     new = stand.steps[len(item.prefix) :]
-    decided = verdict.correct is not False or not new
+    answered, rl = _answer(stand, item) is not None, spec.method.rl
+    counts = verdict.correct is False and (answered or not rl.require_final_for_key)
     outcome = Judged(
-        answered=_answer(stand, item) is not None,
+        answered=answered,
         correct=verdict.correct,
-        key=await key_step(item, new[0], None if decided else here.judge(item.task, "step")) if new else "other",
+        key=await key_step(item, new[0], here.judge(item.task, "step") if counts else None) if new else "other",
     )
-    value = reward(outcome, spec.method.rl.rewards, require_final_for_key=spec.method.rl.require_final_for_key)
+    value = reward(outcome, rl.rewards, require_final_for_key=rl.require_final_for_key)
     if value is None:
         return None
     if not new:
@@ -116,17 +117,18 @@ async def key_step(item: Item, first: Step, judge: Judge | None) -> KeyStep | No
         return "none"
     if first.answer is not None:
         return "final"
+    corrections: tuple[tuple[KeyStep, Step | None], ...] = (("chosen", item.chosen), ("rejected", item.rejected))
+    compared = [(name, other, same_step(first, other)) for name, other in corrections if other is not None]
+    for name, _, same in compared:
+        if same:
+            return name
+    unsure = [(name, other) for name, other, same in compared if same is None]
+    if unsure and judge is None:
+        return None
     try:
-        for name, other in (("chosen", item.chosen), ("rejected", item.rejected)):
-            if other is not None and await _same(item, first, other, judge):
-                return "chosen" if name == "chosen" else "rejected"
+        for name, other in unsure:
+            if judge is not None and await steps_equivalent(item.task, item.prefix, first, other, judge):
+                return name
     except JudgeFailed:
         return None
     return "other"
-
-
-async def _same(item: Item, one: Step, other: Step, judge: Judge | None) -> bool:
-    same = same_step(one, other)
-    if same is None and judge is not None:
-        return await steps_equivalent(item.task, item.prefix, one, other, judge)
-    return same is True
