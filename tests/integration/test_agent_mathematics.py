@@ -1,3 +1,4 @@
+import signal
 import threading
 
 import pytest
@@ -22,16 +23,44 @@ def verifier():
         ("twelve", "12", False),
         ("Paris\n]]}{", "12", False),
         ("1", "$$", None),
+        ("41=42", "42", False),
+        ("x=41=42", "42", False),
+        ("6*7=42", "42", True),
+        ("x=42", "42", True),
+        ("f(2)=42", "42", True),
+        ("x=y=42", "42", True),
     ],
 )
 def test_expressions(verifier, answer, reference, equal):
     assert verifier.equal(answer, reference) is equal
 
 
-@pytest.mark.parametrize("tower", ["9^{9^{9^9}}", "1000000000!"])
-def test_an_expression_without_end_is_not_decided_and_the_next_one_is(verifier, tower):
-    assert verifier.equal(tower, "72") is None
+@pytest.mark.parametrize(
+    "hostile",
+    ["9^{9^{9^9}}", "99999999!", "1000000000!", "(" * 900, "2^{2^{2^{2^{2^2}}}}", "9" * 500 + "^" + "9" * 400],
+)
+def test_an_answer_without_end_is_wrong_and_the_next_one_is_read(verifier, hostile):
+    assert verifier.equal(hostile, "72") is False
     assert verifier.equal("71+1", "72") is True
+
+
+@pytest.mark.parametrize("hostile", ["9^{9^{9^9}}", "99999999!"])
+def test_a_reference_without_end_is_not_decided(verifier, hostile):
+    assert verifier.equal("72", hostile) is None
+    assert verifier.equal("71+1", "72") is True
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_child_that_is_ended_from_outside_while_it_compares_is_no_verdict(signal_number):
+    one = Verifier(seconds=30.0)
+    assert one.equal("71+1", "72") is True
+    found = []
+    asking = threading.Thread(target=lambda: found.append(one.equal("1000000000!", "72")))
+    asking.start()
+    one._child.send_signal(signal_number)
+    asking.join()
+    assert found == [None]
+    one.close()
 
 
 def test_any_thread_may_ask(verifier):
