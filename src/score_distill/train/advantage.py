@@ -1,6 +1,9 @@
 """Group-relative advantages: how much better each rollout of a prefix did than its siblings.
 
 Pure numbers. A group whose rewards are all equal teaches nothing: it is dropped and counted.
+
+Not divided by the group's deviation (Dr. GRPO, arXiv 2503.20783): a group that differs by 0.1 would speak as loudly
+as one that differs by 1, and the levels of the reward would mean nothing across groups.
 """
 
 import math
@@ -19,12 +22,12 @@ class Advantages:
         return sum(group is None for group in self.groups)
 
 
-def group_relative(rewards: Sequence[Sequence[float]], epsilon: float = 1e-6) -> Advantages:
-    """(reward - mean) / (std + epsilon) in each group, std with n - 1 as in the reference (GRPO).
+def group_relative(rewards: Sequence[Sequence[float]]) -> Advantages:
+    """reward - mean in each group.
 
     A group of one, or none, has no sibling to be compared with and is dropped as well.
     """
-    return Advantages(tuple(_group(tuple(group), epsilon) for group in rewards))
+    return Advantages(tuple(_group(tuple(group)) for group in rewards))
 
 
 def reverse_kl(teacher_logprobs: Sequence[float], student_logprobs: Sequence[float]) -> tuple[float, ...]:
@@ -34,9 +37,8 @@ def reverse_kl(teacher_logprobs: Sequence[float], student_logprobs: Sequence[flo
     return tuple(teacher - student for teacher, student in zip(teacher_logprobs, student_logprobs, strict=True))
 
 
-def _group(rewards: tuple[float, ...], epsilon: float) -> tuple[float, ...] | None:
+def _group(rewards: tuple[float, ...]) -> tuple[float, ...] | None:
     if len(set(rewards)) < 2:
         return None
     mean = math.fsum(rewards) / len(rewards)
-    variance = math.fsum((reward - mean) ** 2 for reward in rewards) / (len(rewards) - 1)
-    return tuple((reward - mean) / (math.sqrt(variance) + epsilon) for reward in rewards)
+    return tuple(reward - mean for reward in rewards)
