@@ -22,6 +22,8 @@ def command(
         "--port": str(port),
         "--dtype": serving.dtype,
         "--max-model-len": str(serving.context_length),
+        # Of what is sampled, after temperature and top_p: RL weighs samples by it. Prompts are scored without either.
+        "--logprobs-mode": "processed_logprobs",
         "--uvicorn-log-level": "warning",
     }
     flags = ["--enable-prompt-tokens-details", "--enable-prefix-caching"]
