@@ -18,7 +18,7 @@ class Varied(Sampling):
 
 
 class Untempered(Sampling):
-    temperature: float = Field(1.0, ge=0, le=2, description="1 samples what the trainer computes")
+    temperature: float = Field(1.0, gt=0, le=2, description="1 samples what the trainer computes; must not be greedy")
 
 
 class Greedy(Sampling):
@@ -111,11 +111,16 @@ class Rl(Model):
     groups_per_update: int = Field(
         16, ge=1, le=1024, description="groups of one update; those whose rollouts all earn the same are dropped"
     )
-    updates: int = Field(120, ge=1, le=100_000, description="optimizer updates at most")
+    updates: int = Field(120, ge=1, le=100_000, description="updates at most, each from rollouts of its own")
     learning_rate: float = Field(7e-7, gt=0, le=0.1, description="constant; small models bear and need far more")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's")
     clip_norm: float = Field(1.0, gt=0, le=1000, description="largest norm of the gradient")
-    clip: float = Field(0.2, gt=0, le=1, description="the ratio of new to old probability stays within 1 ± clip")
+    minibatches: int = Field(
+        2, ge=1, le=64, description="optimizer steps of one update; with 1 no ratio leaves 1, and clip does nothing"
+    )
+    clip: float = Field(
+        0.2, gt=0, le=1, description="the ratio of new to old probability within an update counts up to 1 ± clip"
+    )
     importance_cap: float = Field(
         2.0, ge=1, le=100, description="cap of the trainer's over the server's probability of a sampled token"
     )

@@ -15,11 +15,11 @@ import numpy as np
 
 from score_distill.stages.frame import Frame
 from score_distill.stages.rollouts import Group
-from score_distill.stages.training import checkpoints_of, train_config
+from score_distill.stages.training import checkpoints_of, policy_config, train_config
 from score_distill.train import launch
 from score_distill.train.advantage import group_relative
 from score_distill.train.engine import start
-from score_distill.train.policy import Policy, PolicyConfig, Update, replayed
+from score_distill.train.policy import Policy, Update, replayed
 from score_distill.train.rows import Sample, read_rows
 from score_distill.train.stopping import Stop
 
@@ -41,7 +41,7 @@ class Learner:
             self._rows = read_rows(rows, self.longest, engine.vocabulary)
 
     def update(self, groups: Sequence[Group]) -> dict[str, float]:
-        """One optimizer update on the groups that can teach something; what it did, for the curve."""
+        """One update on the groups that can teach something; what it did, for the curve."""
         advantages = group_relative([[one.reward for one in group.rollouts] for group in groups])
         samples = [
             Sample(
@@ -93,15 +93,8 @@ def _policy(frame: Frame, stop: Stop) -> tuple[Policy, dict[str, Any] | None]:
     me = launch.join(os.environ)
     source = frame.model("sft")
     engine = start(source, train_config(spec, rl), rl.updates, me)
-    settings = PolicyConfig(
-        clip_low=rl.clip,
-        clip_high=rl.clip,
-        truncate=rl.importance_cap,
-        kl_coefficient=rl.kl,
-        replay_weight=rl.replay_weight,
-    )
     checkpoints = checkpoints_of(frame)
-    policy = Policy(engine, settings, source if rl.kl else None, checkpoints, stop)
+    policy = Policy(engine, policy_config(rl), source if rl.kl else None, checkpoints, stop)
     return policy, engine.resume(checkpoints, _identity(frame))
 
 
@@ -118,6 +111,7 @@ def _curve(update: Update) -> dict[str, float]:
         "grad_norm": told["gradient_norm"],
         "kl": told["kl_reference"],
         "importance": told["weight_mean"],
+        "ratio_max": told["ratio_max"],
         "clip_fraction": told["clip_fraction"],
         **{name: told[name] for name in ("loss", "tokens", "entropy", "kl_behaviour", "logprob_gap_max", "replay_nll")},
     }

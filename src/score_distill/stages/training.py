@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from score_distill.train.checkpoints import Checkpoints
     from score_distill.train.config import TrainConfig
     from score_distill.train.engine import Outcome
+    from score_distill.train.policy import PolicyConfig
 
 
 CURVE, BEST = "curve.jsonl", "best"
@@ -66,6 +67,19 @@ def train_config(spec: Spec, training: Training | Rl) -> "TrainConfig":
         warmup=training.warmup,
         tokens_per_step=training.batch_tokens,
         epochs=training.epochs,
+    )
+
+
+def policy_config(rl: Rl) -> "PolicyConfig":
+    from score_distill.train.policy import PolicyConfig
+
+    return PolicyConfig(
+        clip_low=rl.clip,
+        clip_high=rl.clip,
+        truncate=rl.importance_cap,
+        kl_coefficient=rl.kl,
+        replay_weight=rl.replay_weight,
+        minibatches=rl.minibatches,
     )
 
 

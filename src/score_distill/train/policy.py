@@ -33,7 +33,7 @@ class PolicyConfig:
     truncate: float = 2.0  # of the importance weight trainer / server
     kl_coefficient: float = 0.0  # to the reference model; 0 = there is none, and nothing is paid for it
     replay_weight: float = 0.5  # of the SFT loss on replayed rows, beside a policy loss of weight 1
-    minibatches: int = 1  # optimizer steps per update; more than 1 pays one extra forward pass
+    minibatches: int = 1  # optimizer steps per update; more than 1 pays one extra forward pass, and clips
 
 
 @dataclass(frozen=True)

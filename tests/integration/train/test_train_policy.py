@@ -10,6 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from score_distill.api import Rl
+from score_distill.stages.training import policy_config
 from score_distill.train.config import TrainConfig
 from score_distill.train.engine import Engine, start
 from score_distill.train.errors import DataError
@@ -82,10 +84,21 @@ def test_without_replay_the_weights_follow_the_advantages(engine: Engine):
 
 def test_minibatches_keep_the_old_policy_of_the_batch(make_model: MakeModel, me: Process):
     engine = start(make_model(), replace(CONFIG, learning_rate=2e-2), 10, me)
-    update = Policy(engine, PolicyConfig(minibatches=3)).update(rollouts())
+    update = Policy(engine, policy_config(Rl(minibatches=3))).update(rollouts())
     assert update.step == 3
     assert update.ratio_max > 1.0
     assert update.clip_fraction > 0.0
+
+
+@pytest.mark.parametrize(("minibatches", "clips"), [(1, False), (2, True)])
+def test_the_clip_of_a_manifest_acts_from_two_minibatches_on(
+    make_model: MakeModel, me: Process, minibatches: int, clips: bool
+):
+    rl = Rl(minibatches=minibatches, clip=0.01)
+    engine = start(make_model(), replace(CONFIG, learning_rate=2e-2), 10, me)
+    update = Policy(engine, policy_config(rl)).update(rollouts())
+    assert (update.ratio_max > 1.01, update.clip_fraction > 0) == (clips, clips)
+    assert Rl().minibatches > 1
 
 
 @pytest.mark.parametrize("stage", [0, 3])
