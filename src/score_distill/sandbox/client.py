@@ -13,18 +13,20 @@ event loop. A lost daemon raises `SandboxLost` in every call under way: connect 
 import asyncio
 import itertools
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from score_distill.errors import Infrastructure
-from score_distill.sandbox.wire import Unpacker, pack
+from score_distill.sandbox.wire import PROTOCOL, Unpacker, WireError, pack
 
 ToolCall = Callable[[list[Any], dict[str, Any]], Awaitable[Any]]
 
 _MESSAGE_BYTES = 1 << 30
 _WELCOME_SECONDS = 30.0
+_SILENCE_SECONDS = 120.0
 _SCHEME = "unix://"
+_RESULT = frozenset({"branch", "output", "answer", "error", "state_hash"})
 
 
 class SandboxError(Infrastructure):
@@ -65,7 +67,10 @@ class Sandbox:
     layers: tuple[str, ...]
     _transport: asyncio.Transport
 
-    def __init__(self) -> None:
+    def __init__(self, socket_path: str) -> None:
+        self.socket_path = socket_path
+        self._heard = asyncio.get_running_loop().time()
+        self._listening: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._tools: dict[int, Mapping[str, ToolCall]] = {}
@@ -74,9 +79,16 @@ class Sandbox:
         self._welcome: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
     @classmethod
-    async def connect(cls, address: str | os.PathLike[str], *, welcome_seconds: float = _WELCOME_SECONDS) -> Self:
-        """``address`` is ``unix:///path`` or the path of the socket."""
-        sandbox, socket_path = cls(), os.fspath(address).removeprefix(_SCHEME)
+    async def connect(
+        cls,
+        address: str | os.PathLike[str],
+        *,
+        welcome_seconds: float = _WELCOME_SECONDS,
+        silence_seconds: float = _SILENCE_SECONDS,
+    ) -> Self:
+        """``address`` is ``unix:///path`` or the path of the socket. A daemon silent for so long counts as lost."""
+        socket_path = os.fspath(address).removeprefix(_SCHEME)
+        sandbox = cls(socket_path)
         loop = asyncio.get_running_loop()
         try:
             sandbox._transport, _ = await loop.create_unix_connection(lambda: _Wire(sandbox), socket_path)
@@ -90,25 +102,37 @@ class Sandbox:
             raise SandboxLost(
                 f"the sandbox daemon at {socket_path} did not answer in {welcome_seconds:g} s; retry"
             ) from error
+        sandbox._listening = asyncio.ensure_future(sandbox._listen(silence_seconds))
         return sandbox
 
     async def open(self, *, tools: Mapping[str, ToolCall] | None = None, seed: int = 0) -> "Branch":
         """A fresh session; its random state starts from ``seed``, its steps call ``tools`` unless told otherwise."""
-        reply = await self._request({"op": "open", "seed": seed})
+        reply = await self._request({"op": "open", "seed": seed}, {"branch"})
         return Branch(self, reply["branch"], tools or {})
 
     async def close(self) -> None:
         self._transport.close()
         self._disconnected(SandboxLost("the connection was closed"))
 
+    async def _listen(self, silence_seconds: float) -> None:
+        """Give the daemon up when it has said nothing for so long, not even that it lives."""
+        now = asyncio.get_running_loop().time
+        while (left := self._heard + silence_seconds - now()) > 0:
+            await asyncio.sleep(left)
+        self._transport.abort()
+        self._disconnected(SandboxLost(f"the sandbox daemon was silent for {silence_seconds:g} s; retry"))
+
     async def _run(self, branch: "Branch", code: str, tools: Mapping[str, ToolCall]) -> StepResult:
         request = {"op": "run", "branch": branch._number, "code": code, "tools": list(tools)}
-        reply = await self._request(request, tools)
+        reply = await self._request(request, _RESULT, tools)
         same = reply["branch"] == branch._number
         after = branch if same else Branch(self, reply["branch"], tools)
         return StepResult(reply["output"], reply["answer"], reply["error"], reply["state_hash"], after)
 
-    async def _request(self, message: dict[str, Any], tools: Mapping[str, ToolCall] | None = None) -> dict[str, Any]:
+    async def _request(
+        self, message: dict[str, Any], fields: Set[str], tools: Mapping[str, ToolCall] | None = None
+    ) -> dict[str, Any]:
+        """The reply to ``message``, which has ``fields``."""
         if self._lost:
             raise self._lost
         number = next(self._numbers)
@@ -117,7 +141,10 @@ class Sandbox:
         self._tools[number] = tools or {}
         self._transport.write(pack({**message, "id": number}))
         try:
-            return await reply
+            answer = await reply
+            if missing := fields - answer.keys():
+                raise _other_protocol(f"a reply without {', '.join(sorted(missing))}")
+            return answer
         except asyncio.CancelledError:
             self._transport.write(pack({"op": "cancel", "id": number}))
             raise
@@ -131,13 +158,15 @@ class Sandbox:
     def _received(self, message: dict[str, Any]) -> None:
         if "fatal" in message:
             self._disconnected(SandboxError(f"the daemon ended the connection: {message['fatal']}"))
-        elif "layers" in message:
+        elif not self._welcome.done():
+            if message.get("protocol") != PROTOCOL:
+                raise WireError(f"this client speaks version {PROTOCOL} of it, not {message.get('protocol')}")
             self._welcome.set_result(message)
         elif "call" in message:
             task = asyncio.ensure_future(self._answer(message))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
-        elif (reply := self._replies.get(message["id"])) and not reply.done():
+        elif "alive" not in message and (reply := self._replies.get(message["id"])) and not reply.done():
             if error := _error(message):
                 reply.set_exception(error)
             else:
@@ -158,6 +187,8 @@ class Sandbox:
 
     def _disconnected(self, error: SandboxError) -> None:
         self._lost = self._lost or error
+        if self._listening:
+            self._listening.cancel()
         for reply in (self._welcome, *self._replies.values()):
             if not reply.done():
                 reply.set_exception(error)
@@ -191,11 +222,20 @@ class _Wire(asyncio.Protocol):
         self._unpacker = Unpacker(_MESSAGE_BYTES)
 
     def data_received(self, data: bytes) -> None:
-        for message in self._unpacker.feed(data):
-            self._sandbox._received(message)
+        self._sandbox._heard = asyncio.get_running_loop().time()
+        try:
+            for message in self._unpacker.feed(data):
+                self._sandbox._received(message)
+        except (WireError, KeyError) as error:
+            self._sandbox._transport.abort()
+            self._sandbox._disconnected(_other_protocol(str(error)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._sandbox._disconnected(SandboxLost("the sandbox daemon is gone; connect again and retry"))
+
+
+def _other_protocol(what: str) -> SandboxError:
+    return SandboxError(f"the daemon speaks another protocol ({what}); give both the same version")
 
 
 def _error(message: dict[str, Any]) -> SandboxError | None:

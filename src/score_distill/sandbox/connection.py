@@ -5,6 +5,7 @@ Numbers that a client uses mean something in its own connection only, so no clie
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,9 @@ from score_distill.sandbox.reports import Call
 from score_distill.sandbox.requests import Cancel, Close, Open, Reply, Run
 from score_distill.sandbox.steps import Ended, Frozen, StateLost, Step, Steps
 from score_distill.sandbox.turns import Full, Turn, Turns
-from score_distill.sandbox.wire import Unpacker, WireError, pack
+from score_distill.sandbox.wire import PROTOCOL, Unpacker, WireError, pack
+
+_log = logging.getLogger(__name__)
 
 _JSON_GROWTH = 6  # bytes of JSON for one byte of text, at worst
 _FRAME_BYTES = 1 << 16
@@ -47,7 +50,7 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._connections.add(self)
-        self._tell({"layers": self._layers})
+        self._tell({"protocol": PROTOCOL, "layers": self._layers})
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
@@ -63,6 +66,10 @@ class Connection(asyncio.Protocol):
         except WireError as error:
             self._tell({"fatal": str(error)})
             self._transport.close()
+
+    def beat(self) -> None:
+        """Tell the client that this daemon lives."""
+        self._tell({"alive": True})
 
     def drop_idle(self, seconds: float) -> None:
         """Drop states that nobody ran from for so long."""
@@ -100,6 +107,9 @@ class Connection(asyncio.Protocol):
             self._tell(reply | {"lost": str(error)})
         except Full:
             self._tell(reply | {"busy": "the sandbox's queue is full; retry later"})
+        except Exception as error:
+            _log.exception("a step failed in the daemon")
+            self._tell(reply | {"lost": f"the sandbox could not run the step ({error!r}); retry"})
 
     async def _step(self, request: Run, turn: Turn) -> dict[str, Any]:
         held = self._held.get(request.branch)

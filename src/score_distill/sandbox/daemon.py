@@ -24,6 +24,7 @@ from score_distill.sandbox.zygotes import start_zygote
 
 _PR_SET_DUMPABLE = 4
 _WATCH_SECONDS = 0.1
+_BEAT_SECONDS = 1.0
 
 
 async def serve(
@@ -57,6 +58,7 @@ async def serve(
             server.serve_forever(),
             _end_strays(steps),
             _drop_idle(connections, limits.idle_seconds),
+            _beat(connections),
             _watch_memory(steps),
             _watch_cpu(steps),
         )
@@ -90,6 +92,13 @@ async def _drop_idle(connections: Collection[Connection], idle_seconds: float) -
         await asyncio.sleep(idle_seconds / 4)
         for connection in list(connections):
             connection.drop_idle(idle_seconds)
+
+
+async def _beat(connections: Collection[Connection]) -> None:
+    while True:
+        await asyncio.sleep(_BEAT_SECONDS)
+        for connection in list(connections):
+            connection.beat()
 
 
 async def _watch_memory(steps: Steps) -> None:

@@ -6,6 +6,7 @@ and must lie below the step's folder. No symbolic or hard link can ever be made 
 
 import errno
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ _PATH_BYTES = 4096
 _PAGE = 4096
 _FLAGS = os.O_ACCMODE | os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND
 _ABUSE = 1000
+_DEEPEST, _LONGEST = 64, 1024  # folders, and bytes of a path below the step's folder; what copies a tree can walk it
 
 
 class Folder:
@@ -73,7 +75,11 @@ class Folder:
             raise OSError(errno.ENOSPC, "the scratch folder is full")
 
     def _rename(self, pid: int, old: tuple[int, int], new: tuple[int, int]) -> None:
-        os.rename(self._inside(pid, *old), self._inside(pid, *new))
+        source, target = self._inside(pid, *old), self._inside(pid, *new)
+        if os.path.isdir(source):
+            for path in _below(source):
+                self._check_path(target + path.removeprefix(source))
+        os.rename(source, target)
 
     def _inside(self, pid: int, base: int, path: int) -> str:
         """The path that ``pid`` means, if it lies below this folder."""
@@ -81,7 +87,13 @@ class Folder:
         meant = os.path.normpath(os.path.join(folder, _text(pid, path)))
         if not meant.startswith(f"{self.path}/"):
             raise OSError(errno.EACCES, "outside the scratch folder")
+        self._check_path(meant)
         return meant
+
+    def _check_path(self, path: str) -> None:
+        below = path.removeprefix(f"{self.path}/")
+        if below.count("/") >= _DEEPEST or len(os.fsencode(below)) > _LONGEST:
+            raise OSError(errno.ENAMETOOLONG, "path")
 
 
 def _text(pid: int, address: int) -> str:
@@ -111,7 +123,12 @@ class Usage:
 
 
 def usage(folder: Path) -> Usage:
-    found = [entry.stat(follow_symlinks=False) for entry in os.scandir(folder)]
-    inner = [usage(Path(entry.path)) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
-    entries = len(found) + sum(part.entries for part in inner)
-    return Usage(entries, sum(part.st_size for part in found) + sum(part.size for part in inner))
+    sizes = [os.lstat(path).st_size for path in _below(str(folder))]
+    return Usage(len(sizes), sum(sizes))
+
+
+def _below(folder: str) -> Iterator[str]:
+    """Every path below a folder."""
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            yield os.path.join(place, name)

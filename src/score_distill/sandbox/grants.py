@@ -101,6 +101,8 @@ class Grants:
                     self._add(number, file.fileno(), _AND_RESPOND)
         except OSError as error:
             self._respond(number, error=error.errno or errno.EPERM)
+        except ValueError:
+            self._respond(number, error=errno.EINVAL)
         if folder.abused:
             self._kill(pid)
 

@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from score_distill.sandbox.state import digest
+from score_distill.sandbox.wire import WireError, check_depth
 
 NOTHING, STDOUT, STDERR, CONTROL = 0, 1, 2, 3
 FORK_FLAGS = 0x8000 | signal.SIGCHLD  # CLONE_PARENT: a child of the daemon
@@ -90,7 +91,12 @@ class Session:
 
     def _tool(self, name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            body = _encode({"call": name, "args": args, "kwargs": kwargs})
+            message = {"call": name, "args": args, "kwargs": kwargs}
+            body = _encode(message)
+            try:
+                check_depth(message)
+            except WireError as error:
+                raise ValueError(f"{name}() was given what is {error}") from None
             if len(body) > self._message_bytes:
                 raise ValueError(f"{name}() was given {len(body)} bytes; at most {self._message_bytes} are allowed")
             _write(packed(body))
