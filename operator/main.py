@@ -3,7 +3,7 @@
     kopf run --standalone operator/main.py
 
 Level-based: a pass looks at all there is, decides (pure), applies, and writes the status if it changed. There is no
-timer, daemon or finalizer for a run.
+timer, daemon or finalizer for a run. Of several operators one acts, which has the Lease; all watch.
 """
 
 import asyncio
@@ -19,9 +19,10 @@ from prometheus_client import start_http_server
 from score_distill.api import GROUP, VERSION
 from score_distill.executors.kubernetes import metrics
 from score_distill.executors.kubernetes.cluster import Cluster
+from score_distill.executors.kubernetes.lease import Lock, campaign
 from score_distill.executors.kubernetes.names import UID
 from score_distill.executors.kubernetes.passes import Operator
-from score_distill.executors.kubernetes.settings import from_environ
+from score_distill.executors.kubernetes.settings import Settings, from_environ
 
 RUNS = (GROUP, VERSION, "distillationruns")
 JOBS = ("batch", "v1", "jobs")
@@ -43,10 +44,14 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
         config.load_incluster_config()
     except config.ConfigException:
         config.load_kube_config()
+    told = from_environ(os.environ)
     cluster = Cluster(client.ApiClient(), lambda verb, kind: metrics.WRITES.labels(verb, kind).inc())
     await asyncio.to_thread(cluster.serves_runs)
-    memo.operator = Operator(cluster, from_environ(os.environ), logging.getLogger("score.operator"))
-    memo.tasks = [asyncio.create_task(memo.operator.queue.run(WORKERS)), asyncio.create_task(resync(memo.operator))]
+    memo.operator = Operator(cluster, told, logging.getLogger("score.operator"))
+    memo.tasks = [
+        asyncio.create_task(task)
+        for task in (act(memo.operator, told), resync(memo.operator), check(memo.operator, told))
+    ]
     start_http_server(int(os.environ.get("SCORE_METRICS_PORT", "9090")))
 
 
@@ -97,9 +102,29 @@ async def child_changed(labels: kopf.Labels, memo: kopf.Memo, **_: Any) -> None:
     memo.operator.queue.add(labels[UID])
 
 
-@kopf.on.probe(id="seconds_since_last_event")
-async def last_event(memo: kopf.Memo, **_: Any) -> float:
-    return round(time.time() - memo.operator.last_event, 1)
+@kopf.on.probe(id="operator")
+async def health(memo: kopf.Memo, **_: Any) -> str:
+    ended = [repr(task.exception()) for task in memo.tasks if task.done() and not task.cancelled()]
+    if why := memo.operator.ailing(time.time()) or "; ".join(ended):
+        raise kopf.PermanentError(why)
+    return "ok"
+
+
+async def act(operator: Operator, told: Settings) -> None:
+    """Work on the queue, once the Lease is held where there is one; whoever loses it ends at once."""
+    if told.lease is not None:
+        loop, leads = asyncio.get_running_loop(), asyncio.Event()
+        lock = Lock(client.ApiClient(), *told.lease)
+        campaign(lock, lambda: loop.call_soon_threadsafe(leads.set), lambda: os._exit(1))
+        await leads.wait()
+    metrics.LEADS.set(1)
+    await operator.queue.run(WORKERS)
+
+
+async def check(operator: Operator, told: Settings) -> None:
+    while True:
+        await asyncio.sleep(told.check_seconds)
+        await operator.check_watches()
 
 
 async def resync(operator: Operator) -> None:

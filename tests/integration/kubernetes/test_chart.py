@@ -129,7 +129,7 @@ def test_everything_that_can_be_switched_on_is_accepted(helmed: Helm, plane: Con
     applied = subprocess.run(kubectl, input=known, capture_output=True, text=True, timeout=60)
     assert applied.returncode == 0, applied.stderr
     [container] = next(one for one in objects if one["kind"] == "Deployment")["spec"]["template"]["spec"]["containers"]
-    environ = {one["name"]: one["value"] for one in container["env"]}
+    environ = {one["name"]: one.get("value") for one in container["env"]}
     assert container["image"] == "ghcr.io/owner/score-distill/operator:0.1.0"
     assert environ["SCORE_IMAGE_WORKER"] == f"ghcr.io/owner/score-distill/worker@sha256:{'0' * 64}"
 
@@ -148,7 +148,8 @@ def test_names_that_look_like_numbers_and_booleans_are_names(helmed: Helm) -> No
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ("replicas=2", "replicas"),
+        ("replicas=0", "/replicas"),
+        ("replica=1", "replica"),
         ("images.worker.repo=x", "repo"),
         ("images.pullPolicy=Sometimes", "/images/pullPolicy"),
         ("images.trainer.repository=https://x/y", "/images/trainer/repository"),
@@ -228,6 +229,15 @@ def test_it_reads_no_secret_enters_no_pod_and_touches_nothing_else(helmed: Helm,
     assert {what: status_of(call) for what, call in forbidden.items()} == dict.fromkeys(forbidden, 403)
 
 
+def test_its_lease_is_all_that_it_has_in_its_own_namespace(helmed: Helm, plane: ControlPlane) -> None:
+    leases = client.CoordinationV1Api(account(plane, NARROW_OPERATORS))
+    assert status_of(lambda: leases.read_namespaced_lease("another", NARROW_OPERATORS)) == 403
+    assert status_of(lambda: leases.read_namespaced_lease(NAME, WATCHED[0])) == 403
+    assert status_of(lambda: leases.read_namespaced_lease(NAME, NARROW_OPERATORS)) in (200, 404)
+    core = client.CoreV1Api(account(plane, NARROW_OPERATORS))
+    assert status_of(lambda: core.list_namespaced_pod(NARROW_OPERATORS)) == 403
+
+
 def status_of(call: Any) -> int:
     try:
         call()
@@ -281,7 +291,7 @@ def as_installed(
     """The command of the operator's container as the API server has it, for a process of this machine."""
     [container] = apps.read_namespaced_deployment(NAME, namespace).spec.template.spec.containers
     health, metrics = free_ports(2)
-    told = {one.name: one.value for one in container.env}
+    told = {one.name: one.value or namespace for one in container.env}
     told |= {"SCORE_METRICS_PORT": str(metrics), "KUBECONFIG": str(kubeconfig(plane, namespace)), "HOME": str(folder)}
     words = [str(word).replace("0.0.0.0:8080", f"127.0.0.1:{health}") for word in container.args]
     words = [word.replace("/app/operator", str(ROOT / "operator")) for word in words]

@@ -24,10 +24,12 @@ from score_distill.executors.kubernetes.steps import PORT
 
 SECONDS = 30.0
 PROGRESS_SECONDS = 2.0
+METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 PLACES = {
     "ConfigMap": ("/api/v1", "configmaps"),
     "Secret": ("/api/v1", "secrets"),
     "Event": ("/api/v1", "events"),
+    "Pod": ("/api/v1", "pods"),
     "Service": ("/api/v1", "services"),
     "Deployment": ("/apis/apps/v1", "deployments"),
     "Job": ("/apis/batch/v1", "jobs"),
@@ -128,6 +130,16 @@ class Cluster:
             self._call("POST", _path("Event", {**about, "name": ""}).rstrip("/"), body)
             self._wrote("create", "Event")
 
+    def versions(self, kind: str, namespaces: Iterable[str], label: str = "") -> dict[str, str]:
+        """The resourceVersion of every object by uid, in these namespaces or in all; of those that have the label."""
+        group, plural = PLACES[kind]
+        paths = [f"{group}/namespaces/{name}/{plural}" for name in namespaces] or [f"{group}/{plural}"]
+        found: dict[str, str] = {}
+        for path in paths:
+            listed = self._call("GET", path, query=[("labelSelector", label)], accept=METADATA)
+            found |= {one["metadata"]["uid"]: one["metadata"]["resourceVersion"] for one in listed.get("items") or ()}
+        return found
+
     def progress(self, pod: Body) -> Progress | None:
         """What a running stage says of itself; None when it does not answer."""
         url = f"http://{pod['status']['podIP']}:{PORT}/progress"
@@ -153,12 +165,13 @@ class Cluster:
         *,
         query: list[tuple[str, str]] | None = None,
         content: str = "application/json",
+        accept: str = "application/json",
     ) -> Body:
         method, url, headers, sent, form = self._client.param_serialize(
             verb,
             path,
             query_params=query or [],
-            header_params={"Accept": "application/json", "Content-Type": content},
+            header_params={"Accept": accept, "Content-Type": content},
             body=body,
             auth_settings=["BearerToken"],
         )

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
 from score_distill.api import Status
 from score_distill.contract import Progress, together
 from score_distill.control.status import blocked, news
 from score_distill.executors.kubernetes import metrics
 from score_distill.executors.kubernetes.cluster import Cluster, ForeignObject
-from score_distill.executors.kubernetes.names import Body
+from score_distill.executors.kubernetes.freshness import Freshness
+from score_distill.executors.kubernetes.names import UID, Body
 from score_distill.executors.kubernetes.observe import Children
 from score_distill.executors.kubernetes.reconcile import Changes, Measured, dumped, gpus, reconcile, running
 from score_distill.executors.kubernetes.settings import Settings
@@ -42,16 +44,41 @@ class Operator:
         self._pods: Index = {}
         self._deployments: Index = {}
         self._watches: defaultdict[str, Watch] = defaultdict(Watch)
-        self.last_event = time.time()
+        self._freshness: defaultdict[str, Freshness] = defaultdict(Freshness)
+        self._checked = time.time()
+        self._late: dict[str, int] = {}
 
     def sees(self, runs: Index, jobs: Index, pods: Index, deployments: Index) -> None:
         """The live indexes, by the uid of the run."""
         self._runs, self._jobs, self._pods, self._deployments = runs, jobs, pods, deployments
-        self.last_event = time.time()
-        metrics.LAST_EVENT.set(self.last_event)
 
     def known(self) -> list[str]:
         return list(self._runs)
+
+    async def check_watches(self) -> None:
+        """Compare the indexes with the API server; what it cannot say just now is no sign of deafness."""
+        self._checked = time.time()
+        indexes = {"DistillationRun": self._runs, "Job": self._jobs, "Deployment": self._deployments, "Pod": self._pods}
+        for kind, index in indexes.items():
+            label = "" if kind == "DistillationRun" else UID
+            try:
+                listed = await asyncio.to_thread(self._cluster.versions, kind, self._settings.namespaces, label)
+            except (ApiException, HTTPError) as error:
+                self._logger.warning("the API server did not list %ss: %s", kind, error)
+                continue
+            bodies = [body["metadata"] for uid in list(index) for body in index.get(uid, ())]
+            seen = {one["uid"]: one["resourceVersion"] for one in bodies}
+            self._late[kind] = len(self._freshness[kind].late(listed, seen))
+            metrics.LATE.labels(kind).set(self._late[kind])
+
+    def ailing(self, now: float) -> str | None:
+        """Why the operator should be started anew, if it should."""
+        deaf = [kind for kind, count in self._late.items() if count]
+        if deaf:
+            return f"the watch of {', '.join(deaf)} brings no events"
+        if now - self._checked > 300 + self._settings.check_seconds:
+            return f"its watches were last checked {now - self._checked:.0f} s ago"
+        return None
 
     async def reconcile(self, uid: str) -> float | None:
         """One pass: observe, decide, apply, say; returns in how many seconds the next is due by itself."""

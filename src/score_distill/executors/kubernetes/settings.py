@@ -11,6 +11,8 @@ class Settings:
     """Images of the pods where a run names none.
 
     ``egress`` are rules of a NetworkPolicy by which pods of a run reach their store; None: make no policies.
+    ``namespaces`` are those that are watched; none: all. ``lease`` is the operator's own namespace and pod, where
+    several of it may run. Every ``check_seconds`` its watches are compared with the API server.
     """
 
     worker: str
@@ -18,6 +20,9 @@ class Settings:
     serving: str
     pull_policy: str = "IfNotPresent"
     egress: tuple[dict[str, Any], ...] | None = None
+    namespaces: tuple[str, ...] = ()
+    lease: tuple[str, str] | None = None
+    check_seconds: float = 60.0
 
 
 def from_environ(environ: Mapping[str, str]) -> Settings:
@@ -28,5 +33,8 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
         trainer=environ["SCORE_IMAGE_TRAINER"],
         serving=environ["SCORE_IMAGE_SERVING"],
         pull_policy=environ.get("SCORE_PULL_POLICY", "IfNotPresent"),
+        namespaces=tuple(filter(None, environ.get("SCORE_NAMESPACES", "").split(","))),
+        lease=(environ["SCORE_NAMESPACE"], environ["SCORE_POD"]) if "SCORE_POD" in environ else None,
+        check_seconds=float(environ.get("SCORE_CHECK_SECONDS", "60")),
         egress=None if egress is None else tuple(json.loads(egress)),
     )

@@ -1,0 +1,126 @@
+"""The operator as a process: one of two acts, and one that has gone deaf says so."""
+
+import sys
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.processes import Daemon, free_ports, start
+from tests.cluster.waiting import eventually
+from tests.integration.kubernetes.frozen import way
+
+ROOT = Path(__file__).parents[3]
+WHERE = ("distill.score.dev", "v1alpha1")
+
+
+class Team:
+    """A namespace on a control plane that has the CRD."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self.plane, self.namespace = plane, f"team-{uuid.uuid4().hex[:8]}"
+        self.runs = client.CustomObjectsApi(plane.client())
+        definitions = client.ApiextensionsV1Api(plane.client())
+        crd = yaml.safe_load((ROOT / "crds/distill.score.dev_distillationruns.yaml").read_text())
+        if crd["metadata"]["name"] not in [
+            one.metadata.name for one in definitions.list_custom_resource_definition().items
+        ]:
+            definitions.create_custom_resource_definition(crd)
+        client.CoreV1Api(plane.client()).create_namespace({"metadata": {"name": self.namespace}})
+
+    def run(self, name: str) -> None:
+        manifest = yaml.safe_load((ROOT / "examples/kubernetes/quickstart.yaml").read_text())
+        manifest["metadata"]["name"] = name
+        eventually(
+            lambda: self.runs.create_namespaced_custom_object(*WHERE, self.namespace, "distillationruns", manifest)
+        )
+
+    def started(self, name: str) -> None:
+        found = self.runs.get_namespaced_custom_object(*WHERE, self.namespace, "distillationruns", name)
+        assert found.get("status", {}).get("steps"), found.get("status")
+
+    def operator(self, log: Path, **told: object) -> tuple[Daemon, int]:
+        """It watches this namespace alone; the port is of its health."""
+        health, metrics = free_ports(2)
+        images = {f"SCORE_IMAGE_{name}": "worker:1" for name in ("WORKER", "TRAINER", "SERVING")}
+        environ = images | {"KUBECONFIG": self.plane.admin, "SCORE_METRICS_PORT": metrics} | told
+        command = [sys.executable, "-m", "kopf", "run", "--standalone", f"--namespace={self.namespace}"]
+        command += [f"--liveness=http://127.0.0.1:{health}/healthz", str(ROOT / "operator/main.py")]
+        environ["SCORE_NAMESPACES"] = self.namespace
+        words = ["env", *(f"{name}={value}" for name, value in environ.items())]
+        return start(command, log, "operator", words), health
+
+
+@pytest.fixture
+def team(control_plane: ControlPlane) -> Team:
+    return Team(control_plane)
+
+
+def health(port: int) -> int:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as reply:
+            return int(reply.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def is_healthy(port: int) -> None:
+    assert health(port) == 200
+
+
+def test_of_two_operators_one_acts_and_the_other_takes_over(team: Team, tmp_path: Path) -> None:
+    leases = client.CoordinationV1Api(team.plane.client())
+
+    def holder() -> Any:
+        return leases.read_namespaced_lease("score-operator", team.namespace).spec.holder_identity
+
+    def other_holds() -> None:
+        assert holder() == "pod-b"
+
+    place = {"SCORE_NAMESPACE": team.namespace}
+    first, port = team.operator(tmp_path / "a.log", **place, SCORE_POD="pod-a")
+    try:
+        eventually(lambda: is_healthy(port))
+        assert eventually(holder) == "pod-a"
+        second, port = team.operator(tmp_path / "b.log", **place, SCORE_POD="pod-b")
+        try:
+            eventually(lambda: is_healthy(port))
+            team.run("one")
+            eventually(lambda: team.started("one"))
+            assert holder() == "pod-a"
+            first.kill()
+            team.run("two")
+            eventually(lambda: team.started("two"), within=90)
+            other_holds()
+        finally:
+            second.kill()
+    finally:
+        first.kill()
+
+
+def test_an_operator_whose_watch_has_fallen_silent_is_not_healthy(team: Team, tmp_path: Path) -> None:
+    plane = team.plane
+    with way(plane.where.apiserver) as through:
+        kubeconfig = tmp_path / "kubeconfig"
+        kubeconfig.write_text(plane.admin.read_text().replace(f":{plane.where.apiserver}", f":{through.port}"))
+        daemon, port = team.operator(tmp_path / "log", KUBECONFIG=kubeconfig, SCORE_CHECK_SECONDS=1)
+        try:
+            eventually(lambda: is_healthy(port))
+            team.run("heard")
+            eventually(lambda: team.started("heard"))
+            is_healthy(port)
+            through.freeze()
+            team.run("unheard")
+
+            def is_ill() -> None:
+                daemon.check()
+                assert health(port) == 500
+
+            eventually(is_ill, within=90)
+        finally:
+            daemon.kill()
