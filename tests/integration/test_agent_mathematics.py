@@ -4,6 +4,7 @@ import threading
 import pytest
 
 from score_distill.agent.answers import check
+from score_distill.agent.leaks import gives_away
 from score_distill.agent.mathematics import Verifier
 
 
@@ -22,6 +23,9 @@ def verifier():
         ("(0,1]", "[0,1)", False),
         ("twelve", "12", False),
         ("Paris\n]]}{", "12", False),
+        (r"\sqrt{3}/2", r"\frac{\sqrt{3}}{2}", True),
+        (r"\(\sqrt{3}/2\)", r"\boxed{\frac{\sqrt{3}}{2}}", True),
+        (r"\text{Paris}", "12", False),
         ("1", "$$", None),
         ("41=42", "42", False),
         ("x=41=42", "42", False),
@@ -81,6 +85,20 @@ def test_a_child_that_died_is_replaced(verifier):
     verifier._child.wait()
     assert verifier.equal("1+1", "2") is None
     assert verifier.equal("1+1", "2") is True
+
+
+@pytest.mark.parametrize(
+    ("reference", "text", "seen", "leak"),
+    [
+        ("x+1", "final_answer_print('1 + x')", [], True),
+        (r"\frac{\sqrt{3}}{2}", r"it is $\sqrt{3}/2$", [], True),
+        ("x^2+1", "y = 1 + x**2", [], True),
+        ("x^2+1", "y = x**2 + 2", [], False),
+        ("x+1", "final_answer_print('1 + x')", ["let $1+x$ be given"], False),
+    ],
+)
+def test_a_formula_is_given_away_in_any_form(reference, text, seen, leak):
+    assert gives_away(reference, text, seen) is leak
 
 
 def test_what_math_verify_cannot_read_is_left_to_a_judge():

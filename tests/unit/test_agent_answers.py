@@ -1,6 +1,6 @@
 import pytest
 
-from score_distill.agent.answers import LONGEST_MATHEMATICS, check, gives_away, math_equal, normal, token_f1
+from score_distill.agent.answers import LONGEST_MATHEMATICS, check, math_equal, normal, token_f1
 
 
 @pytest.mark.parametrize(
@@ -73,36 +73,3 @@ def test_check(metric, answer, reference, correct, by):
 def test_numbers_are_compared_without_math_verify(answer, reference, equal):
     # math-verify takes over a second to start: this test would show it
     assert math_equal(answer, reference) is equal
-
-
-LONG = "The question says that Mia has 40 cups and Ben gives her 2 more."
-
-
-@pytest.mark.parametrize(
-    ("reference", "text", "seen", "leak"),
-    [
-        ("42", "so it is 42", [LONG], True),
-        ("42", "so it is 42.", [], True),
-        ("42", "final_answer_print(42)", [], True),
-        ("42", "x = 42.0", [], True),
-        ("42", "x = 042.50", [], False),
-        ("42.5", "x = 42.50", [], True),
-        ("42", "3.42 and 421 and 142 and x42", [], False),
-        ("42", "42", ["Ida has 42 coins"], False),
-        ("42", "42", ["Ida has 142 coins"], True),
-        ("2", "print(40 + 2)", [LONG], False),
-        ("2", "print(40 * 2)", ["Mia has 40 cups"], True),
-        ("1,234", "x = 1234", [], True),
-        ("1234", "x = 1,234", [], True),
-        ("1234", "x = 1_234", [], True),
-        (r"\boxed{7}", "it must be 7", [], True),
-        ("3/4", "Fraction(3 / 4)", [], True),
-        ("3/4", "3 and 4", [], False),
-        ("Paris, France", "print('Paris, France')", [], True),
-        ("The Lord of the Rings", "search('lord of the rings')", [], True),
-        ("Paris", "comparison", [], False),
-        ("?", "what?", [], False),
-    ],
-)
-def test_gives_away(reference, text, seen, leak):
-    assert gives_away(reference, text, seen) is leak

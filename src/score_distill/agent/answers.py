@@ -1,4 +1,4 @@
-"""Whether an answer is right, by rules; and whether a text gives an answer away.
+"""Whether an answer is right, by rules.
 
 Rules come before any judge: they cost nothing and do not change their mind. They say None where they cannot decide.
 """
@@ -6,7 +6,6 @@ Rules come before any judge: they cost nothing and do not change their mind. The
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
 from fractions import Fraction
 
 from score_distill.agent.mathematics import verifier
@@ -84,12 +83,6 @@ def normal(text: str) -> str:
     return " ".join([word for word in words if word not in _ARTICLES] or words)
 
 
-def gives_away(reference: str, text: str, seen: Iterable[str]) -> bool:
-    """Whether ``text`` states the reference answer while nothing of what was ``seen`` does."""
-    gold = _spoken(bare(reference))
-    return bool(gold.strip()) and gold in _spoken(text) and not any(gold in _spoken(one) for one in seen)
-
-
 def _quantity(text: str) -> tuple[Fraction, str] | None:
     """A plain number or fraction and the unit words behind it."""
     match = _NUMBER.fullmatch(text)
@@ -105,17 +98,3 @@ def _joined(text: str) -> str:
 def _unquoted(word: str) -> str:
     core = word.strip(".,;:!?\"'()[]{}$")
     return core if core.replace("-", "").isalpha() or not core else word.rstrip(".,;:?\"'").lstrip("\"'$")
-
-
-def _spoken(text: str) -> str:
-    """Words, numbers and operators, each between spaces; decimals without idle zeros, no articles, no punctuation."""
-    text = _joined(unicodedata.normalize("NFKC", text).casefold())
-    found = re.findall(r"\d+\.\d+|\d+|\.\d+|[^\W\d]\w*|[^\w\s.,;:!?\"'()\[\]{}$]", text)
-    words = [_shortest(word) if word[-1].isdigit() and word[0] in ".0123456789" else word for word in found]
-    return f" {' '.join([word for word in words if word not in _ARTICLES] or words)} "
-
-
-def _shortest(number: str) -> str:
-    whole, _, part = number.partition(".")
-    part = part.rstrip("0")
-    return (whole.lstrip("0") or "0") + (f".{part}" if part else "")

@@ -5,18 +5,19 @@ the smallest wrong k, and has the step rewritten by a call that never sees the r
 teacher for its own next step at each prefix and compares what the two steps do; it never needs the reference at all.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from score_distill.agent import prompts
-from score_distill.agent.answers import gives_away
 from score_distill.agent.chat import Message
 from score_distill.agent.codeact import Actor, Stand, Written, take
 from score_distill.agent.completer import Completer, Completion, ContextOverflow
 from score_distill.agent.environment import Scope
 from score_distill.agent.equality import repeats
 from score_distill.agent.judge import Judge, JudgeFailed
+from score_distill.agent.leaks import gives_away
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.tools import Tool
 from score_distill.agent.trajectory import Step, Task
@@ -98,7 +99,7 @@ class JudgeLocalizer:
             raise SetAside("the student wrote no step to judge")
         k, advice = await self._first_wrong(task, failed.steps, max(1, sound))
         seen = [task.question, *(text for step in failed.steps[: k - 1] for text in (step.text, step.observation))]
-        if gives_away(task.answer, advice, seen):
+        if await asyncio.to_thread(gives_away, task.answer, advice, seen):
             advice = ""
         before, leaks = failed.back_to(k), 0
         messages = prompts.repair(task, before.steps, failed.steps[k - 1], advice, self.tools, plan=self.plan)
@@ -107,7 +108,7 @@ class JudgeLocalizer:
             reply = await self._repair(messages, seed_of(self.seed, task.id, k, "repair", attempt))
             turn = prompts.parse_turn(reply.text)
             text = prompts.write_turn(turn)
-            if gives_away(task.answer, text, seen):
+            if await asyncio.to_thread(gives_away, task.answer, text, seen):
                 leaks, fault = leaks + 1, "it gave the answer away"
             elif turn.plan is not failed.steps[k - 1].plan or (turn.code is None and not turn.plan):
                 fault = "it was not one step in the turn format"

@@ -169,7 +169,8 @@ def _consistent(given: Any) -> bool:
 def _parsed(text: str) -> Any:
     from math_verify import parse
 
-    return parse(text if "$" in text or "\\" in text else f"${text}$", parsing_timeout=None)
+    marked = any(mark in text for mark in ("$", "\\boxed", "\\(", "\\["))
+    return parse(text if marked else f"${text}$", parsing_timeout=None)
 
 
 def _out_of_time(signal_number: int, frame: FrameType | None) -> None:
