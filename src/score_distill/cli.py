@@ -234,7 +234,7 @@ def _report(site: "Site") -> None:
 
 def _stage(verb: str, path: Path) -> None:
     from score_distill.contract import Summary
-    from score_distill.errors import exit_of
+    from score_distill.errors import cause_of, exit_of
     from score_distill.progress_server import serve_where_asked
     from score_distill.work_folder import WorkFolder, read_config, report_end
 
@@ -249,7 +249,7 @@ def _stage(verb: str, path: Path) -> None:
         summary = run_stage(config, os.environ)
     except (Exception, KeyboardInterrupt) as error:
         code, message = exit_of(error)
-        summary = summary.model_copy(update={"reason": code.name, "message": message})
+        summary = summary.model_copy(update={"reason": code.name, "cause": cause_of(error), "message": message})
         raise
     finally:
         report_end(config, summary, os.environ)

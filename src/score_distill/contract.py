@@ -83,12 +83,14 @@ def together(parts: Sequence[Progress]) -> Progress | None:
 class Summary(Model):
     """How a stage ended; ``counts`` and ``metrics`` are what a person wants to see at a glance.
 
-    ``tokens`` were spent by role; ``digest`` identifies the result that the store now has; ``progress`` is the last.
+    ``reason`` is the name of its exit, ``cause`` the error's own where it failed. ``tokens`` were spent by role;
+    ``digest`` identifies the result that the store now has; ``progress`` is the last.
     """
 
     step: str
     succeeded: bool
     reason: str = "Done"
+    cause: str = ""
     message: str = ""
     counts: dict[str, int] = Field(default_factory=dict)
     metrics: dict[str, float] = Field(default_factory=dict)

@@ -73,6 +73,14 @@ class StepFailed(StageError):
         self.exit = code
 
 
+def cause_of(error: BaseException) -> str:
+    """The name of the error that ``exit_of`` tells of, such as StoreUnreachable."""
+    if isinstance(error, BaseExceptionGroup):
+        understood = [one for one in error.exceptions if exit_of(one)[0] != Exit.BUG]
+        return cause_of((understood or error.exceptions)[0])
+    return type(error).__name__
+
+
 def exit_of(error: BaseException) -> tuple[Exit, str]:
     """The exit code and one message for an error; of a group the first that is understood."""
     if isinstance(error, BaseExceptionGroup):

@@ -13,7 +13,7 @@ from score_distill.agent.completer import EndpointRefused, EndpointUnavailable
 from score_distill.artifacts.models import ModelNotUsable
 from score_distill.artifacts.store import ArtifactCorrupt, StoreDenied, StoreFull
 from score_distill.cli import app
-from score_distill.errors import BadInput, BudgetSpent, Exit, Infrastructure, ModelFailure, exit_of
+from score_distill.errors import BadInput, BudgetSpent, Exit, Infrastructure, ModelFailure, cause_of, exit_of
 
 HEAVY = {"torch", "transformers", "vllm", "deepspeed", "aiohttp", "boto3"}
 
@@ -72,6 +72,11 @@ def test_an_error_has_its_exit_code(error: BaseException, code: Exit) -> None:
     assert exit_of(error)[0] == code
 
 
+def test_the_cause_in_a_group_is_the_error_whose_exit_it_has() -> None:
+    group = ExceptionGroup("g", [ZeroDivisionError(), ExceptionGroup("h", [EndpointRefused("x")])])
+    assert (cause_of(group), cause_of(StoreFull("x"))) == ("EndpointRefused", "StoreFull")
+
+
 def stage_config(folder: Path) -> Path:
     """A prepare step whose task file is missing."""
     spec = {
@@ -94,6 +99,7 @@ def test_a_stage_that_fails_leaves_a_summary_and_its_code(tmp_path: Path) -> Non
     assert result.exit_code == Exit.BAD_INPUT
     summary = json.loads((path.parent / "summary.json").read_text())
     assert (summary["succeeded"], summary["reason"]) == (False, "BAD_INPUT")
+    assert summary["cause"] == "BadInput"
     assert "also-none.jsonl: no file" in summary["message"]
 
 

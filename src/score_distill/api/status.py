@@ -48,6 +48,7 @@ class StepStatus(Model):
     total: Whole | None = Field(None, description="empty until known")
     unit: Short | None = Field(None, description="of done and total, such as tasks")
     message: Message = Field("", description="what it does, or why it failed")
+    reason: Reason | None = Field(None, description="why its last attempt failed, in one word")
     started_at: datetime | None = Field(None, description="when its first attempt began")
     finished_at: datetime | None = Field(None, description="when it succeeded or failed for good")
     counts: dict[Word, Whole] = Field({}, max_length=32, description="what it gave")

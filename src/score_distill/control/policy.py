@@ -20,11 +20,15 @@ SERVERS: frozenset[Need] = frozenset({"teacher", "student", "sandbox"})
 
 @dataclass(frozen=True)
 class Ending:
-    """How an attempt ended without a result. ``code`` is its exit code, 128 + n when signal n ended it."""
+    """How an attempt ended without a result. ``code`` is its exit code, 128 + n when signal n ended it.
+
+    ``cause`` is the name of the error, where the stage could say it.
+    """
 
     code: int
     message: str
     at: float
+    cause: str = ""
 
     @property
     def retried(self) -> bool:

@@ -26,8 +26,9 @@ MESSAGE = 1000
 GOING = ("Progressing", "Succeeded")
 NOTABLE = frozenset(
     {"InsufficientCapacity", "ImagePullFailed", "SecretMissing", "ConfigurationMissing", "CrashLoop", "ForeignObject"}
-    | {"QuotaPending", "Forbidden"}
+    | {"QuotaPending", "Forbidden", "StoreUnreachable", "StoreDenied", "StoreFull"}
 )
+CAUSES = frozenset({"StoreUnreachable", "StoreDenied", "StoreFull"})
 STOPPED = {Exit.BUDGET: "BudgetExceeded", Exit.CHANGED: "SpecChanged"}
 
 
@@ -109,6 +110,7 @@ def _step(
                 "attempt": max(old.attempt, record.attempt),
                 **dict(zip(("done", "total", "unit"), reached, strict=True)),
                 "message": summary.message[:MESSAGE],
+                "reason": None,
                 "finished_at": at,
                 "counts": dict(list(summary.counts.items())[:32]),
                 "tokens": tokens,
@@ -120,7 +122,13 @@ def _step(
         "furthest": max(0, record.furthest),
     }
     if isinstance(action, Start) and action.step.name == step.name:
-        new |= {"attempt": action.attempt, "state": "Running", "message": "", "started_at": old.started_at or at}
+        new |= {
+            "attempt": action.attempt,
+            "state": "Running",
+            "message": "",
+            "reason": None,
+            "started_at": old.started_at or at,
+        }
     elif record.running:
         message = progress.message[:MESSAGE] if progress else old.message
         new |= {"state": "Running", "message": message, "started_at": old.started_at or at}
@@ -131,6 +139,7 @@ def _step(
         new |= {
             "state": "Failed" if final else "Retrying",
             "message": f"{head}{record.ended.message}"[:MESSAGE],
+            "reason": record.ended.cause or None,
             "finished_at": old.finished_at if same else at,
         }
     else:
@@ -174,8 +183,9 @@ def _facts(
             yield "Progressing", "False", "Finished", ""
             yield "Succeeded", "True", "Finished", "every step is done"
         case Stop(code, message):
-            yield "Progressing", "False", reason_of(code), message
-            yield "Succeeded", "False", reason_of(code), message
+            why = _cause(action.step, seen) or reason_of(code)
+            yield "Progressing", "False", why, message
+            yield "Succeeded", "False", why, message
         case Suspended(step):
             yield "Progressing", "False", "Suspended", f"at step {step.name}"
             yield "Succeeded", "Unknown", "Suspended", f"at step {step.name}"
@@ -183,7 +193,7 @@ def _facts(
             yield "Progressing", "True", "StepRunning", f"step {step.name}, attempt {attempt}"
             yield "Succeeded", "Unknown", "StepRunning", ""
         case Wait(step, reason, message):
-            told, why = _waiting(step, reason, message, trouble)
+            told, why = _waiting(step, reason, message, trouble, _cause(step, seen))
             yield "Progressing", str(reason == "Running" and trouble is None), told, why
             yield "Succeeded", "Unknown", told, why
 
@@ -237,13 +247,21 @@ def news(before: Status, after: Status) -> Iterable[tuple[str, str, str]]:
             yield "Warning", one.reason, one.message
 
 
-def _waiting(step: Step, reason: str, message: str, trouble: tuple[str, str] | None) -> tuple[str, str]:
+def _cause(step: Step | None, seen: Observed) -> str | None:
+    """What ended the step's last attempt, if it is one of those that a person mends."""
+    ended = seen.records.get(step.name, Record()).ended if step else None
+    return ended.cause if ended is not None and ended.cause in CAUSES else None
+
+
+def _waiting(
+    step: Step, reason: str, message: str, trouble: tuple[str, str] | None, cause: str | None
+) -> tuple[str, str]:
     if trouble is not None:
         return trouble
     if reason == "Running":
         return "StepRunning", f"step {step.name}"
     if reason == "Retrying":
-        return "StepRetrying", f"step {step.name}: {message}"
+        return cause or "StepRetrying", f"step {step.name}: {message}"
     return ("StudentNotReady" if "student" in message else "TeacherNotReady"), message
 
 

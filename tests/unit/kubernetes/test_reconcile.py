@@ -210,6 +210,21 @@ def test_what_a_retry_may_help_is_a_new_attempt_after_a_pause() -> None:
     assert step(body, "sft")["attempt"] == 2
 
 
+@pytest.mark.parametrize("cause", ["StoreUnreachable", "StoreDenied", "StoreFull"])
+def test_a_store_that_fails_is_named_while_it_is_tried_again_and_when_it_is_given_up(cause: str) -> None:
+    world, body = come_to("mentor")
+    lost = Summary(step="mentor", succeeded=False, reason="INFRASTRUCTURE", cause=cause, message="no answer")
+    now = NOW
+    for attempt in range(1, 5):
+        world.end(f"one-mentor-{attempt}", lost, int(Exit.INFRASTRUCTURE))
+        one_pass(world, body, now)
+        assert condition(body, "Succeeded")["reason"] == cause
+        assert step(body, "mentor")["reason"] == cause
+        one_pass(world, body, now := now + 60)
+    assert (condition(body, "Succeeded")["status"], step(body, "mentor")["state"]) == ("False", "Failed")
+    assert condition(body, "Succeeded")["reason"] == cause
+
+
 def test_a_lost_pod_is_not_the_runs_fault() -> None:
     world, body = come_to("sft")
     world.jobs["one-sft-1"]["status"] = {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimit"}]}

@@ -108,12 +108,14 @@ def _record(step: StepStatus, now: float, retry: bool) -> Record:
     match step.state:
         case "Retrying":
             at = step.finished_at.timestamp() if step.finished_at else now
-            ending = Ending(int(Exit.INFRASTRUCTURE), step.message, at)
+            ending = Ending(int(Exit.INFRASTRUCTURE), step.message, at, step.reason or "")
             return Record(step.attempt, False, step.failures, furthest, ending)
         case "Failed" if not retry:
             code = next((code for code in Exit if step.message.startswith(f"{reason_of(code)}: ")), Exit.BUG)
             message = step.message.partition(": ")[2]
-            return Record(step.attempt, False, step.failures, furthest, Ending(int(code), message, now))
+            return Record(
+                step.attempt, False, step.failures, furthest, Ending(int(code), message, now, step.reason or "")
+            )
         case "Failed":
             return Record(step.attempt)
         case _:
@@ -159,10 +161,11 @@ def _ending(pods: Sequence[Body], job: Body, now: float) -> Ending:
         if code == 0:
             continue
         try:
-            message = Summary.model_validate_json(ended.get("message", "")).message
+            told = Summary.model_validate_json(ended.get("message", ""))
+            message, cause = told.message, told.cause
         except ValidationError:
-            message = str(ended.get("message", "")).strip()[-600:]
-        return Ending(code, message or f"its pod ended with exit code {code}", now)
+            message, cause = str(ended.get("message", "")).strip()[-600:], ""
+        return Ending(code, message or f"its pod ended with exit code {code}", now, cause)
     why = condition(job, "Failed") or {}
     return Ending(
         int(Exit.INFRASTRUCTURE), f"its pod was lost ({why.get('reason', '')}: {why.get('message', '')})", now
