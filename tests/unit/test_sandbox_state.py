@@ -72,6 +72,75 @@ def test_a_copy_has_the_digest_of_the_original(tmp_path, value):
     assert of(tmp_path, x=value) == of(tmp_path, x=copy.deepcopy(value))
 
 
+class Key:
+    def __init__(self, value):
+        self.value = value
+
+
+SCALARS = [0, 8, 16, 24, "a", "b", "ab", None, True, 1.5, 2**70, b"a", 1j]
+SHUFFLED = {
+    "ints in a set": lambda items: {8 * n for n in items},  # multiples of 8 meet in a set's table
+    "texts in a set": lambda items: {f"name {n}" for n in items},
+    "a set of all kinds": lambda items: {SCALARS[n] for n in items if n < len(SCALARS)},
+    "a set of tuples": lambda items: {(n, (str(n), None)) for n in items},
+    "a set of sets": lambda items: {frozenset({n, n + 8, (n, "x")}) for n in items},
+    "a set of fractions": lambda items: {fractions.Fraction(n, 7) for n in items},
+    "a set of objects": lambda items: {Key([n, {n}]) for n in items},
+    "a dict": lambda items: {n: str(n) for n in items},
+    "a dict by text": lambda items: {f"name {n}": [n] for n in items},
+    "a dict of all kinds": lambda items: {SCALARS[n]: n for n in items if n < len(SCALARS)},
+    "a dict by tuples": lambda items: {(n, n): {n: n} for n in items},
+    "a counter": lambda items: collections.Counter({n: n for n in items}),
+    "a default dict": lambda items: collections.defaultdict(list, {n: [n] for n in items}),
+    "attributes": lambda items: attributes(items),
+    "a dict that shares a value": lambda items: (lambda one: dict.fromkeys(items, one))([1]),
+}
+
+
+def attributes(items):
+    thing = Thing(0)
+    for n in items:
+        setattr(thing, f"a{n}", n)
+    return thing
+
+
+@pytest.mark.parametrize("make", SHUFFLED.values(), ids=SHUFFLED.keys())
+def test_the_order_in_which_sets_and_dicts_are_filled_does_not_count(tmp_path, make):
+    order, digests = list(range(40)), set()
+    for seed in range(5):
+        random.Random(seed).shuffle(order)
+        digests.add(of(tmp_path, x=make(order)))
+    assert len(digests) == 1
+    assert of(tmp_path, x=make([n for n in order if n])) not in digests
+
+
+def test_the_order_of_an_ordered_dict_counts_as_in_its_equality(tmp_path):
+    one, other = collections.OrderedDict(a=1, b=2), collections.OrderedDict(b=2, a=1)
+    assert of(tmp_path, x=one) != of(tmp_path, x=other)
+    other.move_to_end("b")
+    assert of(tmp_path, x=one) == of(tmp_path, x=other)
+
+
+def test_equal_small_tuples_are_alike_and_shared_lists_are_not(tmp_path):
+    one = (1, 2)
+    assert of(tmp_path, a=one, b=one) == of(tmp_path, a=one, b=tuple(map(int, "12")))
+    row = [0, 0]
+    assert of(tmp_path, grid=[row, row]) != of(tmp_path, grid=[row, list(row)])
+
+
+@pytest.mark.timeout(20)
+def test_sorting_has_no_bad_cases(tmp_path):
+    deep = frozenset({1})
+    for n in range(20_000):
+        deep = frozenset({deep, n})
+    wide = frozenset({0})
+    for n in range(60):
+        wide = frozenset({(wide, n), (n, wide)})
+    key = Key(None)
+    key.value = {key: [key]}
+    of(tmp_path, deep=deep, wide=wide, within=key, many=set(range(300_000)), pairs={(n, n) for n in range(50_000)})
+
+
 def test_names_count_and_their_order_does_not(tmp_path):
     assert of(tmp_path, a=1, b=2) == of(tmp_path, b=2, a=1) != of(tmp_path, a=2, b=1)
 

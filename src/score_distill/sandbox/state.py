@@ -3,6 +3,7 @@
 Covers the session's variables by name and value, its imports, the random state and the files of its folder. Numbers,
 text, containers, dates, arrays, functions and classes count in full; any other object counts by its type and its
 attributes, never by its ``repr``, which may hold an address. What code the session wrote into its classes is not run.
+As in equality, neither the order in which sets and dicts were filled counts, nor whether equal small tuples are one.
 """
 
 import array
@@ -17,6 +18,7 @@ import random
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import Any
 
 Buffer = Any  # bytes, or an array that gives its bytes without a copy
@@ -24,6 +26,7 @@ Parts = tuple[Iterable[Buffer], list[Any]]  # what counts by itself, and values 
 
 _NO_REFERENCES = 2  # the marshal format in which equal values give equal bytes
 _CHUNK, _LONG = 1024, 1 << 16  # values taken at once, so that a digest needs little memory; a text that goes alone
+_SMALL = 32  # values of a tuple that counts by them alone
 _SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 _CLASS_NOISE = frozenset({"__dict__", "__weakref__", "__module__", "__doc__"})
 
@@ -50,6 +53,7 @@ def _roots(namespace: Mapping[str, Any]) -> list[Any]:
 def _walk(roots: list[Any]) -> Iterator[Buffer]:
     """The bytes of every value reached; one met before counts by when it was met, so that cycles end."""
     met: dict[int, int] = {}
+    ranks = _Ranks()
     held = []  # keeps ids from being used again
     pending = roots[::-1]
     while pending:
@@ -59,10 +63,16 @@ def _walk(roots: list[Any]) -> Iterator[Buffer]:
             yield _scalars(value)
         elif id(value) in met:
             yield b"again %d" % met[id(value)]
+        elif kind is _Bag:
+            content, children = _items(value.in_order(ranks))
+            yield b"bag %d" % len(children)
+            yield from content
+            pending.extend(reversed(children))
         else:
-            met[id(value)] = len(met)
-            held.append(value)
             content, children = _describe(kind, value)
+            if not (kind is tuple and len(value) <= _SMALL and not children):
+                met[id(value)] = len(met)
+                held.append(value)
             yield f"{kind.__qualname__} {len(children)}".encode()
             yield from content
             pending.extend(reversed(children))
@@ -103,6 +113,70 @@ def _sequence(base: type) -> Callable[[Any], Parts]:
     return parts
 
 
+class _Bag:
+    """Values, or pairs of them, whose order does not count."""
+
+    def __init__(self, items: list[Any], *, paired: bool) -> None:
+        self.items, self.paired = items, paired
+
+    def in_order(self, ranks: "_Ranks") -> list[Any]:
+        """Sorted by the values, or by the first ones of the pairs, and then flat."""
+        first: Callable[[Any], Any] = itemgetter(0) if self.paired else lambda item: item
+        kinds = set(map(type, map(first, self.items)))
+        if kinds <= {str} or kinds <= {int} or kinds <= {bytes}:
+            self.items.sort(key=first)
+        else:
+            rank = _scalars if kinds <= _SCALARS else ranks.of
+            self.items.sort(key=lambda item: rank(first(item)))
+        return self.flat()
+
+    def flat(self) -> list[Any]:
+        return [value for pair in self.items for value in pair] if self.paired else self.items
+
+
+class _Ranks:
+    """Digests of values apart from what is around them, to sort them by; each value is gone through once."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, bytes] = {}
+        self._held: list[Any] = []  # keeps ids from being used again
+
+    def of(self, root: Any) -> bytes:
+        if type(root) is tuple and _SCALARS.issuperset(map(type, root)):
+            return _scalars(root)
+        pending: list[tuple[Any, bytes, list[Any] | None]] = [(root, b"", None)]
+        while pending:
+            value, form, children = pending.pop()
+            if children is not None:
+                self._known[id(value)] = hashlib.blake2b(form + self._joined(value, children), digest_size=16).digest()
+            elif type(value) not in _SCALARS and id(value) not in self._known:
+                self._known[id(value)] = b"within itself"
+                content, children = ((), value.flat()) if type(value) is _Bag else _describe(type(value), value)
+                form = b"".join([f"{type(value).__qualname__} {len(children)} ".encode(), *map(bytes, content)])
+                self._held += [value, children]
+                pending.append((value, form, children))
+                pending.extend((child, b"", None) for child in children)
+        return self._rank(root)
+
+    def _joined(self, value: Any, children: list[Any]) -> bytes:
+        ranks = list(map(self._rank, children))
+        if type(value) is _Bag:
+            ranks = sorted(map(bytes.__add__, ranks[::2], ranks[1::2])) if value.paired else sorted(ranks)
+        return b"".join(ranks)
+
+    def _rank(self, value: Any) -> bytes:
+        if type(value) in _SCALARS:
+            return hashlib.blake2b(_scalars(value), digest_size=16).digest()
+        return self._known[id(value)]
+
+
+def _set(base: type) -> Callable[[Any], Parts]:
+    def parts(value: Any) -> Parts:
+        return (), [_Bag(list(base.__iter__(value)), paired=False)]  # type: ignore[attr-defined]
+
+    return parts
+
+
 def _items(items: list[Any]) -> Parts:
     """Plain numbers and short texts are taken in bulk, anything else one by one."""
     if not _SCALARS.issuperset(map(type, items)):
@@ -113,7 +187,11 @@ def _items(items: list[Any]) -> Parts:
 
 
 def _mapping(value: Any) -> Parts:
-    return _items([part for pair in dict.items(value) for part in pair])
+    return (), [_Bag(list(dict.items(value)), paired=True)]
+
+
+def _ordered(value: Any) -> Parts:
+    return _items([part for pair in collections.OrderedDict.items(value) for part in pair])
 
 
 def _spelled(value: Any) -> Parts:
@@ -142,8 +220,8 @@ def _class(value: type) -> Parts:
     name = f"{value.__module__}.{value.__qualname__}".encode()
     if value.__module__ != "__main__":
         return (name,), []
-    members = [part for pair in vars(value).items() if pair[0] not in _CLASS_NOISE for part in pair]
-    return (name,), [value.__bases__, *members]
+    members = [pair for pair in vars(value).items() if pair[0] not in _CLASS_NOISE]
+    return (name,), [value.__bases__, _Bag(members, paired=True)]
 
 
 def _generator(value: "types.GeneratorType[Any, Any, Any]") -> Parts:
@@ -161,12 +239,14 @@ def _array(value: Any) -> Parts:
 
 _PARTS: dict[type, Callable[[Any], Parts]] = (
     dict.fromkeys(_SCALARS - {type(None), bool}, _exact)
-    | {base: _sequence(base) for base in (list, tuple, set, frozenset, collections.deque)}
+    | {base: _sequence(base) for base in (list, tuple, collections.deque)}
+    | {base: _set(base) for base in (set, frozenset)}
     | dict.fromkeys((range, decimal.Decimal, fractions.Fraction, slice), _spelled)
     | dict.fromkeys((datetime.date, datetime.datetime, datetime.time, datetime.timedelta), _spelled)
     | {
         dict: _mapping,
-        collections.defaultdict: lambda value: ((), [value.default_factory, dict(value)]),
+        collections.OrderedDict: _ordered,
+        collections.defaultdict: lambda value: ((), [value.default_factory, dict(dict.items(value))]),
         bytearray: lambda value: ((value,), []),
         array.array: lambda value: ((value.typecode.encode(), value), []),
         types.ModuleType: lambda value: ((value.__name__.encode(),), []),
