@@ -99,7 +99,7 @@ def test_a_stage_that_fails_leaves_a_summary_and_its_code(tmp_path: Path) -> Non
     assert result.exit_code == Exit.BAD_INPUT
     summary = json.loads((path.parent / "summary.json").read_text())
     assert (summary["succeeded"], summary["reason"]) == (False, "BAD_INPUT")
-    assert summary["cause"] == "BadInput"
+    assert summary["cause"] == "DataNotUsable"
     assert "also-none.jsonl: no file" in summary["message"]
 
 
