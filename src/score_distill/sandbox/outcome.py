@@ -73,6 +73,12 @@ def left_open(what: str) -> Failure:
     return Failure("OSError", f"OSError: the step left open what cannot be kept ({what})")
 
 
+def spoiled(status: int | None) -> Failure:
+    """A state whose process ended itself (exit status, or minus the signal), or did not fork (None) when it should."""
+    how = "its interpreter does not fork" if status is None else f"its interpreter ended itself ({_how(status)})"
+    return Failure("ProcessDiedError", f"ProcessDiedError: the session cannot go on; after its step {how}")
+
+
 def session_over(limits: Limits) -> Failure:
     line = f"TimeoutError: the session has used its {limits.session_cpu_seconds:g} s of CPU time"
     return Failure("TimeoutError", line)
@@ -99,5 +105,8 @@ def died(status: int | None) -> Failure:
         return DISHONEST
     if status == -signal.SIGKILL:
         return MACHINE_FULL
-    how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-    return Failure("ProcessDiedError", f"ProcessDiedError: the step ended its own interpreter ({how})")
+    return Failure("ProcessDiedError", f"ProcessDiedError: the step ended its own interpreter ({_how(status)})")
+
+
+def _how(status: int) -> str:
+    return signal.Signals(-status).name if status < 0 else f"exit status {status}"

@@ -34,6 +34,18 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime(~pid << 3 | 2)
 
 
+async def ended(pid: int) -> None:
+    """Return when ``pid`` has ended."""
+    loop, descriptor = asyncio.get_running_loop(), os.pidfd_open(pid)
+    try:
+        readable = asyncio.Event()
+        loop.add_reader(descriptor, readable.set)
+        await readable.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
 def is_child(pid: int) -> bool:
     """Whether ``pid`` is a living child of this process."""
     try:
@@ -83,7 +95,10 @@ class Reaper:
     async def status(self, pid: int) -> int | None:
         """How a process that closed its channel ended: exit status, or minus the signal; None if it had to be ended."""
         for _ in range(_REAP_TRIES):
-            done, status = os.waitpid(pid, os.WNOHANG)
+            try:
+                done, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                return None
             if done:
                 return os.waitstatus_to_exitcode(status)
             await asyncio.sleep(_REAP_SECONDS)

@@ -34,6 +34,7 @@ TOKEN = struct.Struct("=Q")
 _HEADER = struct.Struct(">I")
 _CLONE = {"x86_64": 56, "aarch64": 220}[platform.machine()]
 _LIBC = ctypes.PyDLL(None, use_errno=True)
+_NO_TIME = (ctypes.c_long * 4)()
 
 
 class OutputLimitError(Exception):
@@ -116,6 +117,7 @@ class Session:
         self.live()
 
     def _finish(self, report: dict[str, Any]) -> None:
+        _disarm()
         try:
             if not self._stdout.closed:
                 self._stdout.flush()
@@ -145,6 +147,12 @@ class _Bounded(io.FileIO):
 def _failure(error: BaseException) -> dict[str, Any]:
     line = traceback.format_exception_only(type(error), error)[-1]
     return {"error": type(error).__name__, "line": line.rstrip("\n")}
+
+
+def _disarm() -> None:
+    """Stop the timers that the step set: a fork would not inherit them, and the state must not die of them."""
+    for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+        _LIBC.setitimer(timer, _NO_TIME, None)
 
 
 def _wait_for_fork() -> None:

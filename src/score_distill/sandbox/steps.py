@@ -7,6 +7,7 @@ rule or loses its process is undone: the child is ended and there is no state af
 import asyncio
 import os
 import secrets
+import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,14 +25,14 @@ from score_distill.sandbox.scratch import Scratch
 from score_distill.sandbox.session import CONTROL, STDOUT, TOKEN
 from score_distill.sandbox.wire import WireError
 
-FORK_SECONDS = 10.0
+FORK_SECONDS = 5.0
 _FRAME_BYTES = 4096
 
 Ask = Callable[[reports.Call], Awaitable[dict[str, Any]]]
 
 
 class StateLost(Exception):
-    """The process that held a state is gone, or does not fork as an honest one would."""
+    """The machine, or its owner, ended the process that held a state; what it would have done is not known."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Frozen:
     files: tuple[OpenFile, ...] = ()
     cpu: float = 0.0
     forking: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False)
+    end: list[Exception] = field(default_factory=list, compare=False)  # why it cannot be run from any more
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,11 @@ class Steps:
     async def run(self, before: Frozen, step: Step, ask: Ask) -> Ended:
         """Execute ``step`` in a child of ``before``, which stays as it is; ``ask`` answers its calls of tools."""
         if before.cpu >= self.limits.session_cpu_seconds:
-            failure = outcome.session_over(self.limits)
-            return Ended(outcome.observation(b"", failure, self.limits.observation_chars), None, failure.name, "", None)
-        child = await self._fork(before)
+            return self._nothing(outcome.session_over(self.limits))
+        try:
+            child = await self._fork(before)
+        except Undone as undone:
+            return self._nothing(undone.failure)
         after = None
         try:
             done = await self._execute(child, before, step, ask)
@@ -124,6 +128,10 @@ class Steps:
                 self._end(child.channel, child.folder)
         text = outcome.observation(printed, done.failure, self.limits.observation_chars)
         return Ended(text, done.answer, done.failure.name if done.failure else None, done.state_hash, after)
+
+    def _nothing(self, failure: Failure) -> Ended:
+        """The end of a step that did not begin."""
+        return Ended(outcome.observation(b"", failure, self.limits.observation_chars), None, failure.name, "", None)
 
     def drop(self, state: Frozen) -> None:
         self._end(state.channel, state.folder)
@@ -144,24 +152,47 @@ class Steps:
         child = _Child(channel, Output(self.limits.output_bytes), folder)
         try:
             async with before.forking:
-                await self._clone(before, child)
-        except BaseException as error:
+                if not before.end:
+                    await self._clone(before, child)
+                if before.end:
+                    raise before.end[0]
+        except BaseException:
             child.output.close()
             self._end(channel, folder)
-            if isinstance(error, Gone | Stranger | OSError):
-                raise StateLost(
-                    f"the state cannot be run from any more: {str(error) or type(error).__name__}"
-                ) from None
             raise
         self.running.add(child.pid)
         self._grants.folders[child.pid] = Folder(child.folder, self.limits)
         return child
 
     async def _clone(self, before: Frozen, child: _Child) -> None:
-        """Let the process of ``before`` fork once; by the end its child holds its channel and its output."""
+        """Let the process of ``before`` fork once; then its child holds its channel and its output, or it ends."""
+        try:
+            await self._let_fork(before, child)
+        except (Gone, Stranger, OSError) as error:
+            before.end.append(await self._why_it_does_not_fork(before.channel, str(error) or type(error).__name__))
+
+    async def _why_it_does_not_fork(self, parent: Channel, said: str) -> Exception:
+        """What is to blame: the machine, which a retry can mend, or the state itself. It is ended."""
+        if parent is self.zygote.channel:
+            return StateLost(f"no session can begin ({said}); retry")
+        parent.close()
+        if parent.pid not in self.pids:
+            return StateLost("this state was closed while a step began from it")
+        self.pids.discard(parent.pid)
+        self._forked.discard(parent.pid)
+        status = await self._reaper.status(parent.pid)
+        if reason := self._reasons.pop(parent.pid, None):
+            return Undone(reason)
+        if status == -signal.SIGKILL:
+            return StateLost("the machine ended the process that held this state; start the session anew and retry")
+        return Undone(outcome.spoiled(status))
+
+    async def _let_fork(self, before: Frozen, child: _Child) -> None:
         parent = before.channel
         if parent.pid in self._forked and self._open_files(parent, before.folder) != before.files:
             raise Gone("it has opened something since it was frozen")
+        if parent.has_unread:
+            raise Gone("it has said something since it was frozen")
         places = {CONTROL: child.channel.theirs.fileno(), STDOUT: child.output.descriptor}
         birth = Birth(child.channel, places, asyncio.get_running_loop().create_future())
         token = self._tokens.getrandbits(64)
@@ -170,8 +201,8 @@ class Steps:
         parent.stirred = birth.fail
         thaw(parent.pid)
         try:
-            await parent.write(TOKEN.pack(token))
             async with asyncio.timeout(FORK_SECONDS):
+                await parent.write(TOKEN.pack(token))
                 await birth.done
         finally:
             freeze(parent.pid)

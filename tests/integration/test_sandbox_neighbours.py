@@ -1,0 +1,168 @@
+"""What one session does to its own process, channel or folder is its own outcome, and costs no other session."""
+
+import asyncio
+import os
+import signal
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from score_distill.sandbox.client import Sandbox, SandboxError, SandboxLost, StepResult
+from score_distill.sandbox.limits import Limits
+from score_distill.sandbox.local import start
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+LIMITS = Limits(wall_seconds=3, cpu_seconds=2, running=8)
+MIB = 1 << 20
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with start(LIMITS, libraries=()) as sandbox:
+        yield sandbox
+
+
+def daemon_of(sandbox: Sandbox) -> int:
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(sandbox.socket_path)
+        pid, _, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(pid)
+
+
+def children_of(pid: int) -> set[int]:
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_an_alarm_left_over_does_not_reach_the_next_step(sandbox: Sandbox) -> None:
+    code = "import signal, time\nsignal.alarm(1)\nsignal.setitimer(signal.ITIMER_PROF, 0.2)\nx = 1"
+    branch = (await (await sandbox.open()).run(code)).branch
+    for _ in range(2):
+        result = await branch.run("time.sleep(1.2); print(x, signal.alarm(0))")
+        assert result.output == "1 0"
+
+
+SUICIDES = {
+    "an end when it is let go": """
+import ctypes, signal
+libc = ctypes.CDLL(None)
+signal.signal(signal.SIGCONT, lambda *_: libc._exit(7))
+""",
+    "a loop when it is let go": """
+import signal
+def handler(*_):
+    while True: pass
+signal.signal(signal.SIGCONT, handler)
+""",
+}
+
+
+@pytest.mark.parametrize("code", SUICIDES.values(), ids=SUICIDES)
+async def test_a_state_that_does_not_fork_is_the_outcome_of_its_own_task(sandbox: Sandbox, code: str) -> None:
+    branch = (await (await sandbox.open()).run(code)).branch
+    for _ in range(2):
+        result = await branch.run("print('ran')")
+        assert result.error == "ProcessDiedError", result.output
+        assert "after its step" in result.output
+        assert result.branch is branch
+    assert (await (await sandbox.open()).run("print('alive')")).output == "alive"
+
+
+async def test_a_state_that_speaks_unasked_is_ended(sandbox: Sandbox) -> None:
+    code = "import os, signal\nsignal.signal(signal.SIGCONT, lambda *_: os.write(3, b'\\0\\0\\0\\2{}'))"
+    branch = (await (await sandbox.open()).run(code)).branch
+    errors = [(await branch.run("pass")).error for _ in range(3)]
+    assert errors[1:] == ["ProcessDiedError"] * 2
+
+
+async def test_a_state_that_the_machine_ended_is_an_error_that_says_retry(sandbox: Sandbox) -> None:
+    daemon = daemon_of(sandbox)
+    before = children_of(daemon)
+    branch = (await (await sandbox.open()).run("x = 1")).branch
+    (state,) = children_of(daemon) - before
+    os.kill(state, signal.SIGKILL)
+    with pytest.raises(SandboxError, match="retry"):
+        await branch.run("print(x)")
+    with pytest.raises(SandboxError, match="retry"):
+        await branch.run("print(x)")
+
+
+FLOODS = {
+    "small words": "b'\\0\\0\\0\\2{}' * 10_000",
+    "words that never end": "b'\\0\\x3f\\xff\\xff' + b'[' * 60_000",
+    "calls of a tool": "frame({'call': 'look', 'args': ['x' * 1_000_000], 'kwargs': {}})",
+}
+FRAME = """
+import json, os, struct, sys
+def frame(message):
+    body = json.dumps(message).encode()
+    return struct.pack('>I', len(body)) + body
+"""
+
+
+@pytest.mark.parametrize("words", FLOODS.values(), ids=FLOODS)
+async def test_a_flood_before_a_childs_first_word_is_not_kept(sandbox: Sandbox, words: str) -> None:
+    """The clone of a hostile state holds its parent's channel until it has said whose it is."""
+    code = f"""{FRAME}
+session = sys.modules['score_distill.sandbox.session']
+class Libc:
+    real = session._LIBC
+    syscall = real.syscall
+    def prctl(self, *args):
+        while True: os.write(3, {words})
+session._LIBC = Libc()
+"""
+    branch = (await (await sandbox.open()).run(code)).branch
+    _, growth = await grown(sandbox, branch.run("pass"))
+    assert growth < 40 * MIB
+
+
+@pytest.mark.parametrize("words", FLOODS.values(), ids=FLOODS)
+async def test_a_flood_of_a_running_step_is_not_kept(sandbox: Sandbox, words: str) -> None:
+    async def look(args: list[object], kwargs: dict[str, object]) -> str:
+        await asyncio.sleep(0.02)
+        return "seen"
+
+    code = (
+        f"{FRAME}\nos.write(3, frame({{'call': 'look', 'args': [], 'kwargs': {{}}}}))\nwhile True: os.write(3, {words})"
+    )
+    _, growth = await grown(sandbox, (await sandbox.open(tools={"look": look})).run(code))
+    assert growth < 40 * MIB
+
+
+async def grown(sandbox: Sandbox, step: Coroutine[Any, Any, StepResult]) -> tuple[StepResult, int]:
+    """What comes of a step, and by how many bytes the daemon was larger at most meanwhile."""
+    daemon = daemon_of(sandbox)
+    before = most = resident(daemon)
+    under_way = asyncio.ensure_future(step)
+    while not under_way.done():
+        await asyncio.wait([under_way], timeout=0.01)
+        most = max(most, resident(daemon))
+    return under_way.result(), most - before
+
+
+async def test_a_daemon_whose_zygote_is_killed_ends_and_says_retry() -> None:
+    async with start(LIMITS, libraries=()) as sandbox, asyncio.timeout(30):
+        (zygote,) = children_of(daemon_of(sandbox))
+        branch = await sandbox.open()
+        os.kill(zygote, signal.SIGKILL)
+        lost = None
+        while not isinstance(lost, SandboxLost):
+            with pytest.raises(SandboxError, match="retry") as caught:
+                await branch.run("print(1)")
+            lost = caught.value
