@@ -18,7 +18,10 @@ class Gone(Exception):
 
 
 class Channel:
-    """``theirs`` is the other end, to be given away. Only the zygote sends ``descriptors`` with its messages."""
+    """``theirs`` is the other end, to be given away. Only the zygote sends ``descriptors`` with its messages.
+
+    Nothing is read from the other end while a message of it waits to be received, so a flood stays on its side.
+    """
 
     def __init__(self, message_bytes: int, descriptors: int = 0) -> None:
         self._ours, self.theirs = socket.socketpair()
@@ -35,12 +38,20 @@ class Channel:
         asyncio.get_running_loop().add_reader(self._ours, self._readable)
 
     async def receive(self) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
         while not self._messages:
             if not self._open:
                 raise Gone
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = loop.create_future()
             await self._waiter
-        return self._messages.popleft()
+        message = self._messages.popleft()
+        if self._open and not self._messages:
+            loop.add_reader(self._ours, self._readable)
+        return message
+
+    @property
+    def has_unread(self) -> bool:
+        return bool(self._messages)
 
     async def send(self, message: dict[str, Any]) -> None:
         await self.write(pack(message))
@@ -77,6 +88,8 @@ class Channel:
             data = b""
         if not data:
             self._end()
+        elif self._messages:
+            asyncio.get_running_loop().remove_reader(self._ours)
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
         if self.stirred:

@@ -13,10 +13,11 @@ import socket
 from collections.abc import Collection
 from pathlib import Path
 
+from score_distill.errors import Infrastructure
 from score_distill.sandbox import outcome, pressure
 from score_distill.sandbox.connection import Connection
 from score_distill.sandbox.limits import LIBRARIES, Limits
-from score_distill.sandbox.process import children, cpu_seconds, freeze
+from score_distill.sandbox.process import children, cpu_seconds, ended, freeze
 from score_distill.sandbox.scratch import Scratch
 from score_distill.sandbox.steps import FORK_SECONDS, Frozen, Steps
 from score_distill.sandbox.turns import Turns
@@ -24,6 +25,12 @@ from score_distill.sandbox.zygotes import start_zygote
 
 _PR_SET_DUMPABLE = 4
 _WATCH_SECONDS = 0.1
+
+
+class ZygoteLost(Infrastructure):
+    """The machine ended the zygote, and without it no session can begin."""
+
+
 _BEAT_SECONDS = 1.0
 
 
@@ -35,7 +42,7 @@ async def serve(
     libraries: Collection[str] = LIBRARIES,
     allow_missing: Collection[str] = (),
 ) -> None:
-    """Serve until cancelled; the socket appears when the zygote is warm.
+    """Serve until cancelled, or until the zygote dies; the socket appears when it is warm.
 
     ``scratch`` is a folder of its own; who is in the socket's group may connect. `Unsafe` when the machine lacks a
     layer that is not named in ``allow_missing``.
@@ -56,6 +63,7 @@ async def serve(
     async with server:
         await asyncio.gather(
             server.serve_forever(),
+            _watch_zygote(zygote.channel.pid),
             _end_strays(steps),
             _drop_idle(connections, limits.idle_seconds),
             _beat(connections),
@@ -75,6 +83,11 @@ def _listener(path: Path) -> socket.socket:
         os.umask(before)
     listener.listen(128)
     return listener
+
+
+async def _watch_zygote(pid: int) -> None:
+    await ended(pid)
+    raise ZygoteLost("the machine ended the first interpreter, perhaps for want of memory; start again and retry")
 
 
 async def _end_strays(steps: Steps) -> None:

@@ -67,7 +67,7 @@ def _starter() -> list[int]:
 
 
 def _serve(arguments: dict[str, Any]) -> NoReturn:
-    from score_distill.sandbox.daemon import serve
+    from score_distill.sandbox.daemon import ZygoteLost, serve
     from score_distill.sandbox.limits import Limits
     from score_distill.sandbox.zygotes import Unsafe
 
@@ -75,8 +75,8 @@ def _serve(arguments: dict[str, Any]) -> NoReturn:
     scratch = Path(arguments.pop("scratch"))
     try:
         asyncio.run(serve(arguments.pop("socket"), limits, scratch=scratch, **arguments))
-    except Unsafe as unsafe:
-        sys.exit(f"sandbox: {unsafe}")
+    except (Unsafe, ZygoteLost) as error:
+        sys.exit(f"sandbox: {error}")
     sys.exit("sandbox: the daemon stopped serving")
 
 
