@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from score_distill.sandbox.client import Sandbox, SandboxError, SandboxLost, StepResult
+from score_distill.sandbox.client import Sandbox, SandboxError, SandboxLost, StepResult, ToolCall
 from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.local import start
 
@@ -166,3 +166,61 @@ async def test_a_daemon_whose_zygote_is_killed_ends_and_says_retry() -> None:
             with pytest.raises(SandboxError, match="retry") as caught:
                 await branch.run("print(1)")
             lost = caught.value
+
+
+def quick(answer: object = "seen") -> dict[str, ToolCall]:
+    async def look(args: list[object], kwargs: dict[str, object]) -> object:
+        return answer
+
+    return {"look": look}
+
+
+async def test_a_state_that_has_not_read_its_replies_is_none(sandbox: Sandbox) -> None:
+    """Else the word to fork would wait behind them."""
+    code = f"{FRAME}\nfor _ in range(50): os.write(3, frame({{'call': 'look', 'args': [], 'kwargs': {{}}}}))"
+    branch = await sandbox.open(tools=quick("x" * 3000))
+    result = await branch.run(code)
+    assert result.error == "ProcessDiedError", result.output
+    assert result.branch is branch
+
+
+async def test_many_sessions_whose_forks_are_wedged_do_not_keep_the_others_of_their_client(sandbox: Sandbox) -> None:
+    root = await sandbox.open()
+    wedged = [(await root.run(SUICIDES["a loop when it is let go"])).branch for _ in range(8)]
+    under_way = [asyncio.ensure_future(branch.run("pass")) for branch in wedged]
+    async with asyncio.timeout(25):
+        assert (await root.run("print('alive')")).output == "alive"
+        assert {(await step).error for step in under_way} == {"ProcessDiedError"}
+
+
+async def test_many_large_arguments_at_once_cut_nobody_off(sandbox: Sandbox) -> None:
+    sizes: list[int] = []
+
+    async def look(args: list[Any], kwargs: dict[str, object]) -> str:
+        sizes.append(len(args[0]))
+        return "seen"
+
+    call = b'{"call": "look", "kwargs": {}, "args": [[', b"1e15]]}"
+    code = f"{FRAME}\nbody = {call[0]!r} + b'1e15,' * 800_000 + {call[1]!r}\n"
+    code += "os.write(3, struct.pack('>I', len(body)))\nwhile body: body = body[os.write(3, body):]\nos.read(3, 1000)"
+    root = await sandbox.open(tools={"look": look})
+    results = await asyncio.gather(*(root.run(code) for _ in range(10)))
+    assert [result.error for result in results] == [None] * 10
+    assert sizes == [800_001] * 10
+
+
+@pytest.mark.parametrize("size", [MIB + 1, 30 * MIB])
+async def test_too_much_code_is_the_outcome_of_its_own_step(sandbox: Sandbox, size: int) -> None:
+    branch = await sandbox.open()
+    assert (await branch.run("x = 1" + " " * (MIB - 5))).error is None
+    result = await branch.run("x = 1" + " " * (size - 5))
+    assert (result.error, result.branch) == ("CodeLimitError", branch)
+    assert (await branch.run("print('alive')")).output == "alive"
+
+
+@pytest.mark.parametrize("size", [5 * MIB, 30 * MIB])
+async def test_too_long_a_reply_is_refused_to_its_own_step(sandbox: Sandbox, size: int) -> None:
+    branch = await sandbox.open(tools=quick("x" * size))
+    result = await branch.run("look()")
+    assert result.error == "ToolError" and "at most" in result.output
+    assert (await branch.run("print('alive')")).output == "alive"

@@ -3,7 +3,10 @@
 import array
 import asyncio
 import collections
+import fcntl
 import socket
+import struct
+import termios
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +14,7 @@ from score_distill.sandbox.descriptors import identity
 from score_distill.sandbox.wire import Unpacker, WireError, pack
 
 _CHUNK = 1 << 16
+_INT = struct.Struct("i")
 
 
 class Gone(Exception):
@@ -51,7 +55,14 @@ class Channel:
 
     @property
     def has_unread(self) -> bool:
+        """Whether a message of the other end waits to be received."""
         return bool(self._messages)
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether the other end has not read all that it was sent."""
+        (left,) = _INT.unpack(fcntl.ioctl(self._ours, termios.TIOCOUTQ, bytes(_INT.size)))
+        return bool(left)
 
     async def send(self, message: dict[str, Any]) -> None:
         await self.write(pack(message))

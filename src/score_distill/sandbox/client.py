@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from score_distill.errors import Infrastructure
+from score_distill.sandbox.outcome import shorten
 from score_distill.sandbox.wire import PROTOCOL, Unpacker, WireError, pack
 
 ToolCall = Callable[[list[Any], dict[str, Any]], Awaitable[Any]]
@@ -66,6 +67,8 @@ class Sandbox:
 
     layers: tuple[str, ...]
     _transport: asyncio.Transport
+    _code_bytes: int
+    _message_bytes: int
 
     def __init__(self, socket_path: str) -> None:
         self.socket_path = socket_path
@@ -96,7 +99,9 @@ class Sandbox:
             raise SandboxLost(f"no sandbox daemon at {socket_path}: {error.strerror}; retry") from error
         try:
             async with asyncio.timeout(welcome_seconds):
-                sandbox.layers = tuple((await sandbox._welcome)["layers"])
+                welcome = await sandbox._welcome
+                sandbox.layers = tuple(welcome["layers"])
+                sandbox._code_bytes, sandbox._message_bytes = welcome["code_bytes"], welcome["message_bytes"]
         except TimeoutError as error:
             sandbox._transport.abort()
             raise SandboxLost(
@@ -123,7 +128,8 @@ class Sandbox:
         self._disconnected(SandboxLost(f"the sandbox daemon was silent for {silence_seconds:g} s; retry"))
 
     async def _run(self, branch: "Branch", code: str, tools: Mapping[str, ToolCall]) -> StepResult:
-        request = {"op": "run", "branch": branch._number, "code": code, "tools": list(tools)}
+        told = code[: self._code_bytes + 1]  # enough for the daemon to refuse it
+        request = {"op": "run", "branch": branch._number, "code": told, "tools": list(tools)}
         reply = await self._request(request, _RESULT, tools)
         same = reply["branch"] == branch._number
         after = branch if same else Branch(self, reply["branch"], tools)
@@ -177,9 +183,12 @@ class Sandbox:
         run, call = message["id"], message["call"]
         try:
             tool = self._tools[run][message["name"]]
-            self._tell({"op": "reply", "call": call, "value": await tool(message["args"], message["kwargs"])})
+            body = {"op": "reply", "call": call, "value": await tool(message["args"], message["kwargs"])}
+            if (size := len(pack(body))) > self._message_bytes:
+                raise ToolError(f"the answer has {size} bytes; at most {self._message_bytes} are allowed")
+            self._tell(body)
         except ToolError as error:
-            self._tell({"op": "reply", "call": call, "error": str(error)})
+            self._tell({"op": "reply", "call": call, "error": shorten(str(error), self._message_bytes // 8)})
         except Exception as error:
             self._tell({"op": "cancel", "id": run})
             if (reply := self._replies.get(run)) and not reply.done():

@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 _JSON_GROWTH = 6  # bytes of JSON for one byte of text, at worst
 _FRAME_BYTES = 1 << 16
 _UNREAD_BYTES = 64 << 20
+_UNREAD_SECONDS = 60.0
 
 
 @dataclass
@@ -45,12 +46,17 @@ class Connection(asyncio.Protocol):
         self._held: dict[int, _Held] = {}
         self._runs: dict[int, asyncio.Task[None]] = {}
         self._calls: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._sending = asyncio.Lock()
+        self._room = asyncio.Event()
+        self._room.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._connections.add(self)
-        self._tell({"protocol": PROTOCOL, "layers": self._layers})
+        limits = self._steps.limits
+        sizes = {"code_bytes": limits.code_bytes, "message_bytes": limits.message_bytes}
+        self._tell({"protocol": PROTOCOL, "layers": self._layers, **sizes})
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
@@ -58,6 +64,12 @@ class Connection(asyncio.Protocol):
             task.cancel()
         for number in list(self._held):
             self._drop(number)
+
+    def pause_writing(self) -> None:
+        self._room.clear()
+
+    def resume_writing(self) -> None:
+        self._room.set()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -99,17 +111,17 @@ class Connection(asyncio.Protocol):
                     call.set_result(request.body)
 
     async def _run(self, request: Run) -> None:
-        reply = {"id": request.number}
         try:
             async with self._turns.turn(self) as turn:
-                self._tell(reply | await self._step(request, turn))
+                reply = await self._step(request, turn)
         except StateLost as error:
-            self._tell(reply | {"lost": str(error)})
+            reply = {"lost": str(error)}
         except Full:
-            self._tell(reply | {"busy": "the sandbox's queue is full; retry later"})
+            reply = {"busy": "the sandbox's queue is full; retry later"}
         except Exception as error:
             _log.exception("a step failed in the daemon")
-            self._tell(reply | {"lost": f"the sandbox could not run the step ({error!r}); retry"})
+            reply = {"lost": f"the sandbox could not run the step ({error!r}); retry"}
+        await self._send({"id": request.number, **reply})
 
     async def _step(self, request: Run, turn: Turn) -> dict[str, Any]:
         held = self._held.get(request.branch)
@@ -131,10 +143,11 @@ class Connection(asyncio.Protocol):
         number = next(self._numbers)
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._calls[number] = answer
-        self._tell({"call": number, "id": run, "name": call.name, "args": call.args, "kwargs": call.kwargs})
+        message = {"call": number, "id": run, "name": call.name, "args": call.args, "kwargs": call.kwargs}
         seconds = self._steps.limits.tool_seconds
         try:
             async with asyncio.timeout(seconds):
+                await self._send(message)
                 return await answer
         except TimeoutError:
             return {"error": f"{call.name}() did not answer within {seconds:g} s"}
@@ -151,8 +164,18 @@ class Connection(asyncio.Protocol):
         if held and held.seed is None:
             self._steps.drop(held.state)
 
+    async def _send(self, message: dict[str, Any]) -> None:
+        """Write to the client what may be long, when it has read what came before; one that does not read is let go."""
+        async with self._sending:
+            try:
+                async with asyncio.timeout(_UNREAD_SECONDS):
+                    await self._room.wait()
+            except TimeoutError:
+                self._transport.abort()
+            self._tell(message)
+
     def _tell(self, message: dict[str, Any]) -> None:
-        """Write to the client; one that does not read is let go."""
+        """Write to the client what is short."""
         if self._transport.get_write_buffer_size() > _UNREAD_BYTES:
             self._transport.abort()
         self._transport.write(pack(message))

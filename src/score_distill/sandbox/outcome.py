@@ -64,6 +64,10 @@ def printed_too_much(limits: Limits) -> Failure:
     return Failure("OutputLimitError", line)
 
 
+def too_much_code(limits: Limits) -> Failure:
+    return Failure("CodeLimitError", f"CodeLimitError: the step's code has more than {limits.code_bytes} bytes")
+
+
 def folder_full(limits: Limits) -> Failure:
     mib = limits.scratch_bytes // MIB
     return Failure("OSError", f"OSError: the step left more than {mib} MiB in its folder")

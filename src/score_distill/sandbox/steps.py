@@ -110,6 +110,8 @@ class Steps:
         """Execute ``step`` in a child of ``before``, which stays as it is; ``ask`` answers its calls of tools."""
         if before.cpu >= self.limits.session_cpu_seconds:
             return self._nothing(outcome.session_over(self.limits))
+        if len(step.code.encode("utf-8", "surrogatepass")) > self.limits.code_bytes:
+            return self._nothing(outcome.too_much_code(self.limits))
         try:
             child = await self._fork(before)
         except Undone as undone:
@@ -268,6 +270,8 @@ class Steps:
         self._forget(child.pid)
         freeze(child.pid)
         files = self._look(child)
+        if child.channel.is_unread:
+            raise Undone(outcome.DISHONEST)
         used = usage(child.folder)
         if used.size > self.limits.scratch_bytes:
             raise Undone(outcome.folder_full(self.limits))
