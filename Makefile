@@ -39,8 +39,8 @@ check: setup ## Lint, format, types, layers
 bench: setup ## The benchmarks of the README, each against its peer in the same run
 	$(BIN)/python -m bench
 
-generate: setup ## Write docs/manifest.md, the CRD and the chart's copy of it from the API
-	$(BIN)/python -m score_distill.manifest_docs docs/manifest.md
+generate: setup ## Write docs/api.md, the CRD and the chart's copy of it from the API
+	$(BIN)/python -m score_distill.api_docs docs/api.md
 	$(BIN)/python -m score_distill.crd crds/distill.score.dev_distillationruns.yaml
 	cp crds/distill.score.dev_distillationruns.yaml charts/score-operator/files/
 

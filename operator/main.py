@@ -35,7 +35,8 @@ RESYNC_SECONDS = 600.0
 
 @kopf.on.startup()
 async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    for talker in ("kopf.objects", "kopf.activities.probe", "aiohttp.access", "leaderelection"):
+        logging.getLogger(talker).setLevel(logging.WARNING)
     settings.scanning.disabled = True
     settings.posting.enabled = False
     settings.watching.server_timeout = 300
@@ -118,6 +119,7 @@ async def act(operator: Operator, told: Settings) -> None:
         campaign(lock, lambda: loop.call_soon_threadsafe(leads.set), lambda: os._exit(1))
         await leads.wait()
     metrics.LEADS.set(1)
+    logging.getLogger("score.operator").info("this operator acts")
     await operator.queue.run(WORKERS)
 
 

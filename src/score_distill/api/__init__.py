@@ -1,6 +1,6 @@
 """The DistillationRun: every field a user may write, with its bounds, its default and the reason for it.
 
-Both executors (one machine, Kubernetes) read the same model; the CRD and docs/manifest.md come from it.
+Both executors (one machine, Kubernetes) read the same model; the CRD and docs/api.md come from it.
 Only pydantic is imported here. Reading a file and explaining its faults is `manifest.py`.
 """
 

@@ -1,4 +1,4 @@
-"""docs/manifest.md from ``api``: every field with its type, bounds, default and reason. Pure but for ``main``.
+"""docs/api.md from ``api``: every field with its type, bounds, default and reason. Pure but for ``main``.
 
 ``make generate`` writes the file; a test compares it with what this would write.
 """
@@ -6,6 +6,7 @@
 import sys
 import types
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -14,10 +15,10 @@ from pydantic import BaseModel, StringConstraints
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from score_distill.api import FREE, GROUP, KIND, VERSION, Spec
+from score_distill.api import FREE, GROUP, KIND, VERSION, Spec, Status
 from score_distill.manifest import PATTERNS, model_of
 
-HEAD = f"""# The manifest
+HEAD = f"""# The API
 
 A `{KIND}` (`{GROUP}/{VERSION}`) says everything about a distillation. The same file runs on one
 machine (`score-distill run FILE`) and on Kubernetes. This page is generated from `src/score_distill/api/` by
@@ -65,9 +66,15 @@ is true; `agent.stepTokens` is less than the context of student and teacher; `sp
 `rl.enabled` is true; no eval set is the training file.
 """
 
+STATUS = """# Status
+
+Of a run in a cluster, written by the operator alone. The reasons of its conditions are in
+[operations.md](operations.md).
+"""
+
 
 def render() -> str:
-    return "\n".join([HEAD, *_section("spec", Spec), ""])
+    return "\n".join([HEAD, *_section("spec", Spec), STATUS, *_section("status", Status), ""])
 
 
 def _section(path: str, model: type[BaseModel]) -> Iterator[str]:
@@ -112,7 +119,7 @@ def _type(annotation: Any, bounds: list[Any]) -> str:
         return f"list of {what}{_size(bounds, 'items', ', ')}"
     if model_of(annotation) is not None:
         return "mapping"
-    names = {int: "whole number", float: "number", bool: "`true`, `false`", str: "text"}
+    names = {int: "whole number", float: "number", bool: "`true`, `false`", str: "text", datetime: "time"}
     return f"{names[annotation]}{_range(bounds)}{_size(bounds, 'characters')}{_pattern(bounds)}"
 
 
@@ -166,6 +173,8 @@ def _default(field: FieldInfo, inner: type[BaseModel] | None) -> str:
         return f"`{{{', '.join(f'{name}: {value}' for name, value in changed.items())}}}`" if changed else ""
     if field.default is None:
         return "none"
+    if field.default == "":
+        return "empty"
     if field.default == {}:
         return "`{}`"
     if isinstance(field.default, tuple):
