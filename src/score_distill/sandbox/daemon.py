@@ -68,7 +68,7 @@ async def serve(
             _drop_idle(connections, limits.idle_seconds),
             _beat(connections),
             _watch_memory(steps),
-            _watch_cpu(steps),
+            _watch_steps(steps),
         )
 
 
@@ -124,11 +124,16 @@ async def _watch_memory(steps: Steps) -> None:
                     steps.stop(pid, outcome.MACHINE_FULL)
 
 
-async def _watch_cpu(steps: Steps) -> None:
-    """End steps that used their CPU time. RLIMIT_CPU would also count the forks that a state makes after its step."""
+async def _watch_steps(steps: Steps) -> None:
+    """End steps that used their CPU time, or filled their folder.
+
+    RLIMIT_CPU would also count the forks that a state makes after its step.
+    """
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
         for pid in list(steps.running):
             with contextlib.suppress(OSError):
                 if cpu_seconds(pid) > steps.limits.cpu_seconds:
                     steps.stop(pid, outcome.out_of_cpu(steps.limits))
+                elif steps.is_overfull(pid):
+                    steps.stop(pid, outcome.folder_full(steps.limits))

@@ -45,6 +45,13 @@ def inspect(pid: int, own: Mapping[int, Identity], null: Identity, folder: Path 
     return tuple(files)
 
 
+def mapped(pid: int, folder: Path) -> str | None:
+    """A file below ``folder``, deleted or not, that ``pid`` maps into its memory; None when there is none."""
+    with open(f"/proc/{pid}/maps", errors="surrogateescape") as file:
+        paths = (line.split(maxsplit=5)[-1].rstrip("\n") for line in file)
+        return next((path for path in paths if path.startswith(f"{folder}/")), None)
+
+
 def reopen(files: Collection[OpenFile], folder: Path) -> list[int]:
     """Descriptors of the same files below another folder, each standing where it stood."""
     opened = []

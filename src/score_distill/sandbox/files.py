@@ -6,10 +6,11 @@ and must lie below the step's folder. No symbolic or hard link can ever be made 
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from score_distill.sandbox.descriptors import Identity, identity
 from score_distill.sandbox.limits import Limits
 
 _AT_FDCWD = 0xFFFFFF9C
@@ -22,12 +23,33 @@ _DEEPEST, _LONGEST = 64, 1024  # folders, and bytes of a path below the step's f
 
 
 class Folder:
-    """The folder of one running step: so many bytes and entries, and as many calls that change it."""
+    """The folder of one running step: so many bytes and entries, and as many calls that change it.
+
+    It is walked once; from then on entries are counted as they change, and files that were opened for writing are held
+    until `close`, so that one that the step has deleted, but still maps or has open, counts like any other.
+    """
 
     def __init__(self, path: Path, limits: Limits) -> None:
         self.path = path
         self._limits = limits
         self._left = limits.files
+        found = usage(path)
+        self._entries, self._before = found.entries, found.size
+        self._written: dict[Identity, int] = {}
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files from before that the step has not opened, and of all that it has."""
+        return self._before + sum(os.fstat(held).st_size for held in self._written.values())
+
+    @property
+    def had_files(self) -> bool:
+        """Whether the step can have had a file of the folder open."""
+        return bool(self._before or self._written)
+
+    def close(self) -> None:
+        while self._written:
+            os.close(self._written.popitem()[1])
 
     @property
     def abused(self) -> bool:
@@ -44,15 +66,13 @@ class Folder:
             case "openat":
                 return self._open(pid, first, second, third & 0xFFFFFFFF)
             case "mkdir":
-                os.mkdir(self._inside(pid, _AT_FDCWD, arguments[0]), 0o755)
+                self._mkdir(self._inside(pid, _AT_FDCWD, arguments[0]))
             case "mkdirat":
-                os.mkdir(self._inside(pid, first, second), 0o755)
-            case "unlink":
-                os.unlink(self._inside(pid, _AT_FDCWD, arguments[0]))
-            case "rmdir":
-                os.rmdir(self._inside(pid, _AT_FDCWD, arguments[0]))
+                self._mkdir(self._inside(pid, first, second))
+            case "unlink" | "rmdir":
+                self._remove(os.rmdir if call == "rmdir" else os.unlink, self._inside(pid, _AT_FDCWD, arguments[0]))
             case "unlinkat":
-                (os.rmdir if third & _AT_REMOVEDIR else os.unlink)(self._inside(pid, first, second))
+                self._remove(os.rmdir if third & _AT_REMOVEDIR else os.unlink, self._inside(pid, first, second))
             case "rename":
                 self._rename(pid, (_AT_FDCWD, arguments[0]), (_AT_FDCWD, second))
             case "renameat" | "renameat2":
@@ -66,12 +86,28 @@ class Folder:
             raise OSError(errno.EOPNOTSUPP, "O_TMPFILE")
         if _text(pid, path) == os.devnull:
             return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        self._check_room()
-        return os.open(self._inside(pid, base, path), flags & _FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        meant = self._inside(pid, base, path)
+        existed = os.path.lexists(meant)
+        size = os.lstat(meant).st_size if existed else 0
+        self._check_room(new=not existed)
+        opened = os.open(meant, flags & _FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        self._entries += not existed
+        if identity(opened) not in self._written:
+            self._written[identity(opened)] = os.open(f"/proc/self/fd/{opened}", os.O_PATH | os.O_CLOEXEC)
+            self._before -= size
+        return opened
 
-    def _check_room(self) -> None:
-        used = usage(self.path)
-        if used.size >= self._limits.scratch_bytes or used.entries >= self._limits.files:
+    def _mkdir(self, path: str) -> None:
+        self._check_room(new=True)
+        os.mkdir(path, 0o755)
+        self._entries += 1
+
+    def _remove(self, remove: Callable[[str], None], path: str) -> None:
+        remove(path)
+        self._entries -= 1
+
+    def _check_room(self, *, new: bool) -> None:
+        if self.size >= self._limits.scratch_bytes or (new and self._entries >= self._limits.files):
             raise OSError(errno.ENOSPC, "the scratch folder is full")
 
     def _rename(self, pid: int, old: tuple[int, int], new: tuple[int, int]) -> None:
@@ -79,7 +115,9 @@ class Folder:
         if os.path.isdir(source):
             for path in _below(source):
                 self._check_path(target + path.removeprefix(source))
+        replaced = os.path.lexists(target) and not os.path.samefile(source, target)
         os.rename(source, target)
+        self._entries -= replaced
 
     def _inside(self, pid: int, base: int, path: int) -> str:
         """The path that ``pid`` means, if it lies below this folder."""

@@ -143,6 +143,11 @@ class Steps:
         self._reasons[pid] = failure
         kill(pid)
 
+    def is_overfull(self, pid: int) -> bool:
+        """Whether a running step has written more than its folder may hold."""
+        folder = self._grants.folders.get(pid)
+        return folder is not None and folder.size > self.limits.scratch_bytes + self.limits.file_bytes
+
     def end_strays(self, strays: set[int]) -> None:
         for pid in strays - self.pids:
             self._reaper.kill(pid)
@@ -267,13 +272,15 @@ class Steps:
 
     def _keep(self, child: _Child, before: Frozen) -> Frozen:
         """The state after a step: stopped, holding nothing that another branch could touch."""
-        self._forget(child.pid)
         freeze(child.pid)
+        folder = self._grants.folders[child.pid]
         files = self._look(child)
+        if folder.had_files and (path := descriptors.mapped(child.pid, child.folder)):
+            raise Undone(outcome.left_open(f"a mapping of {path}"))
         if child.channel.is_unread:
             raise Undone(outcome.DISHONEST)
         used = usage(child.folder)
-        if used.size > self.limits.scratch_bytes:
+        if used.size > self.limits.scratch_bytes or used.entries > self.limits.files:
             raise Undone(outcome.folder_full(self.limits))
         cpu = before.cpu + cpu_seconds(child.pid)
         return Frozen(child.channel, self._scratch.keep(child.folder), files, cpu)
@@ -301,7 +308,8 @@ class Steps:
     def _forget(self, pid: int) -> None:
         self.running.discard(pid)
         self._reasons.pop(pid, None)
-        self._grants.folders.pop(pid, None)
+        if folder := self._grants.folders.pop(pid, None):
+            folder.close()
 
     def _end(self, channel: Channel, folder: Path | None) -> None:
         if channel.pid in self.pids:
