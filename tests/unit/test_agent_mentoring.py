@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from score_distill.agent.codeact import NO_CODE, Stand, StudentActor, TeacherActor, Written, act, take
+from score_distill.agent.codeact import NO_CODE, CutOff, Stand, StudentActor, TeacherActor, Written, act, take
 from score_distill.agent.completer import Completion, ContextOverflow, Usage
 from score_distill.agent.environment import Scope, World
 from score_distill.agent.judge import Judge
@@ -249,12 +249,42 @@ async def test_a_teachers_turn_is_brought_into_form():
     assert (await actor.write(completer, [], 0)).text == "no code here"
 
 
-async def relived(tally: Tally, teacher: list[str], *turns: str, sound: int = 0, task: Task = TASK):
+CUT = Completion("<thought>t</thought><code>x = [int(read())]", Usage(), truncated=True)
+
+
+async def test_a_teachers_turn_that_was_cut_off_is_asked_for_again_with_a_bound():
+    completer = FakeCompleter([CUT, CUT, READ, CUT, CUT, CUT])
+    actor = TeacherActor([], GREEDY, 64, tries=3)
+    assert (await actor.write(completer, [], 7)).text == READ
+    assert [one["sampling"].temperature for one in completer.asked] == [0, 0.5, 0.5]
+    assert len({one["seed"] for one in completer.asked}) == 3
+    with pytest.raises(CutOff, match="3 tries at a turn, each longer than 64 tokens"):
+        await actor.write(completer, [], 7)
+
+
+async def test_a_demonstration_ends_where_the_teachers_turn_is_cut_off(tally: Tally):
+    async with Scope() as scope:
+        stand, ending = await act(
+            Stand((), (scope.hold(world(tally)),)),
+            TeacherActor([], GREEDY, 64, tries=2),
+            FakeCompleter([READ, CUT, CUT]),
+            max_steps=5,
+            seed=0,
+            scope=scope,
+        )
+    assert (len(stand.steps), ending) == (1, "cut_off")
+
+
+async def test_an_evaluated_teachers_turn_that_was_cut_off_stands_as_a_students_does():
+    assert (await TeacherActor([], GREEDY, 64).write(FakeCompleter([CUT]), [], 0)).text == READ
+
+
+async def relived(tally: Tally, teacher: list[str | Completion], *turns: str, sound: int = 0, task: Task = TASK):
     completer = FakeCompleter(list(teacher))
     async with Scope() as scope:
         failed = await attempt(tally, scope, *turns, task=task)
         try:
-            found, leaks = await Reenactment(TeacherActor([], GREEDY, 64), completer, 0).locate(
+            found, leaks = await Reenactment(TeacherActor([], GREEDY, 64, tries=3), completer, 0).locate(
                 task, failed, sound, scope
             )
             assert leaks == 0
@@ -291,6 +321,8 @@ async def test_reenactment_needs_code_and_context(tally: Tally):
         await relived(tally, ["well ..."], READ, SUM)
     with pytest.raises(SetAside, match="too short at step 2"):
         await relived(tally, [READ, "OVERFLOW"], READ, SUM)
+    with pytest.raises(SetAside, match="at step 2: 3 tries at a turn"):
+        await relived(tally, [READ, CUT, CUT, CUT], READ, SUM)
     assert tally.open == 0
 
 

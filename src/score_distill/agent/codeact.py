@@ -10,12 +10,17 @@ from typing import Protocol
 
 from score_distill.agent import prompts
 from score_distill.agent.chat import ChatFormat, Message, encode
-from score_distill.agent.completer import Completer, ContextOverflow
+from score_distill.agent.completer import Completer, ContextOverflow, warmer
 from score_distill.agent.environment import Scope, World
+from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Author, Ending, Step, Trajectory
 from score_distill.api import Sampling
 
 NO_CODE = "Error: the step has no code; write <thought>…</thought><code>…</code>"
+
+
+class CutOff(Exception):
+    """The bound of tokens cut every try at a turn off: nothing that could be learnt from."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Actor(Protocol):
     def author(self) -> Author: ...
 
     async def write(self, completer: Completer, steps: Sequence[Step], seed: int) -> Written:
-        """The next turn after ``steps``. Raises ContextOverflow."""
+        """The next turn after ``steps``. Raises ContextOverflow and CutOff."""
 
 
 @dataclass(frozen=True)
@@ -67,18 +72,27 @@ class StudentActor:
 
 @dataclass(frozen=True)
 class TeacherActor:
-    """Acts by messages; what it writes is brought into the normal form of a turn."""
+    """Acts by messages; what it writes is brought into the normal form of a turn.
+
+    A turn cut off by the bound of tokens is asked for ``tries`` times; with None it stands, as a student's does.
+    """
 
     opening: Sequence[Message]
     sampling: Sampling
     step_tokens: int
+    tries: int | None = None
     author: Author = "teacher"
 
     async def write(self, completer: Completer, steps: Sequence[Step], seed: int) -> Written:
         messages = prompts.conversation(self.opening, steps)
-        reply = await completer.chat(messages, max_tokens=self.step_tokens, sampling=self.sampling, seed=seed)
-        turn = prompts.parse_turn(reply.text)
-        return Written(prompts.write_turn(turn) if turn.plan or turn.code is not None else reply.text)
+        for attempt in range(self.tries or 1):
+            sampling = self.sampling if attempt == 0 else warmer(self.sampling)
+            asked = seed if attempt == 0 else seed_of(seed, attempt)
+            reply = await completer.chat(messages, max_tokens=self.step_tokens, sampling=sampling, seed=asked)
+            if self.tries is None or not reply.truncated:
+                turn = prompts.parse_turn(reply.text)
+                return Written(prompts.write_turn(turn) if turn.plan or turn.code is not None else reply.text)
+        raise CutOff(f"{self.tries} tries at a turn, each longer than {self.step_tokens} tokens")
 
 
 @dataclass(frozen=True)
@@ -140,6 +154,8 @@ async def act(
             written = await actor.write(completer, stand.steps, seed + len(stand.steps))
         except ContextOverflow:
             return stand, "out_of_context"
+        except CutOff:
+            return stand, "cut_off"
         stand = await take(stand, written, actor.author, scope)
         if not keep:
             await scope.release(stand.worlds[:-1], keep=stand.worlds[-1:])

@@ -238,6 +238,11 @@ class OpenAIClient:
         return (said.replace(self._key, "***") if self._key else said)[:500]
 
 
+def warmer(sampling: Sampling) -> Sampling:
+    """The sampling of a question that is asked again: the greedy answer would come back the same."""
+    return sampling.model_copy(update={"temperature": max(sampling.temperature, 0.5)})
+
+
 def _seconds(retry_after: str) -> float:
     """Seconds of a Retry-After header; a date counts as none."""
     return float(retry_after) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?", retry_after) else 0.0

@@ -13,7 +13,7 @@ from typing import Any
 from score_distill.agent import prompts
 from score_distill.agent.answers import check
 from score_distill.agent.chat import Message
-from score_distill.agent.completer import Completer, ContextOverflow
+from score_distill.agent.completer import Completer, ContextOverflow, warmer
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Step, Task, Verdict
 from score_distill.api import Metric, Sampling
@@ -36,7 +36,7 @@ class Judge:
         """A JSON object with the schema's required keys of the right types. Raises JudgeFailed."""
         fault = ""
         for attempt in range(self.tries):
-            sampling = self.sampling if attempt == 0 else Sampling(temperature=max(self.sampling.temperature, 0.5))
+            sampling = self.sampling if attempt == 0 else warmer(self.sampling)
             try:
                 reply = await self.completer.chat(
                     messages,

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from score_distill.agent import prompts
 from score_distill.agent.chat import Message
-from score_distill.agent.codeact import Actor, Stand, Written, take
+from score_distill.agent.codeact import Actor, CutOff, Stand, Written, take
 from score_distill.agent.completer import Completer, Completion, ContextOverflow
 from score_distill.agent.environment import Scope
 from score_distill.agent.equality import repeats
@@ -68,6 +68,8 @@ class Reenactment:
                 written = await self.actor.write(self.teacher, before.steps, seed_of(self.seed, task.id, k))
             except ContextOverflow as error:
                 raise SetAside(f"the teacher's context is too short at step {k}: {error}") from error
+            except CutOff as error:
+                raise SetAside(f"the teacher at step {k}: {error}") from error
             own = await take(before, written, "teacher", scope)
             if own.steps[-1].code is None and not own.steps[-1].plan:
                 raise SetAside(f"the teacher wrote no code at step {k}")

@@ -88,11 +88,11 @@ class Floor:
             logprobs=logprobs,
         )
 
-    def teacher_actor(self, task: Task, sampling: Sampling) -> TeacherActor:
+    def teacher_actor(self, task: Task, sampling: Sampling, *, tries: int | None = None) -> TeacherActor:
         spec = self.frame.config.spec
         agent = spec.method.agent
         opening = prompts.opening(task, tools.chosen(spec.tools), style=spec.teacher.prompt, plan=agent.plan)
-        return TeacherActor(opening, sampling, agent.step_tokens)
+        return TeacherActor(opening, sampling, agent.step_tokens, tries)
 
     def judge(self, task: Task, purpose: str) -> Judge | None:
         """The teacher as a judge; None where the step has no teacher, or one that only acts."""

@@ -39,6 +39,8 @@ class Demonstrations(TaskLoop[Task, Demonstration]):
         kind = {True: "accepted", False: "rejected", None: "unjudged"}
         for row in outcomes:
             counts[kind[row["verdict"]["correct"]]] += 1
+            if row["trajectory"]["ending"] == "cut_off":
+                counts["cut_off"] += 1
         if not counts["accepted"]:
             raise ModelFailure(
                 f"the teacher solved none of {len(outcomes)} cold-start tasks; look at the samples in the ledger, at "
@@ -47,7 +49,9 @@ class Demonstrations(TaskLoop[Task, Demonstration]):
         for name, wanted in (("demonstrations.jsonl", True), ("rejected.jsonl", False)):
             chosen = (row for row in outcomes if (row["verdict"]["correct"] is True) is wanted)
             self.frame.writer.add_rows(name, chosen)
-        return self.finish(dict(counts))
+        cut = counts["cut_off"]
+        said = f"{cut} of {len(outcomes)} demonstrations rejected: a turn was longer than spec.method.agent.stepTokens"
+        return self.finish(dict(counts), [said] if cut else [])
 
 
 async def demonstrate(here: Floor, task: Task) -> Demonstration:
@@ -59,7 +63,7 @@ async def demonstrate(here: Floor, task: Task) -> Demonstration:
         async with Scope() as scope:
             stand, ending = await act(
                 Stand((), (scope.hold(await here.world(task)),)),
-                here.teacher_actor(task, method.demonstrate.sampling),
+                here.teacher_actor(task, method.demonstrate.sampling, tries=method.correction.retries),
                 here.caller("teacher", task.id, "demonstrate", revision),
                 max_steps=method.agent.max_steps,
                 seed=seed_of(spec.seed, "demonstrate", task.id, attempt),

@@ -94,7 +94,7 @@ def localizer(here: Floor, task: Task) -> Localizer:
     correction = spec.method.correction
     revision = here.teacher.served.model if here.teacher else ""
     if correction.localizer == "Reenactment":
-        actor = here.teacher_actor(task, Sampling(temperature=0))
+        actor = here.teacher_actor(task, Sampling(temperature=0), tries=correction.retries)
         return Reenactment(actor, here.caller("teacher", task.id, "reenact", revision), spec.seed)
     judge = here.judge(task, "judge")
     if judge is None:

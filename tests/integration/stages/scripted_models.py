@@ -41,6 +41,7 @@ class ScriptedModels:
     judge_errs: float = 0.0
     judge_never: float = 0.0
     leaks: float = 0.0
+    cut_off: float = 0.0
     answered: Counter[tuple[str, str]] = field(default_factory=Counter)
     tokens: Counter[tuple[str, str]] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
@@ -93,7 +94,9 @@ class ScriptedModels:
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         text = self.teacher(body["messages"], body["seed"])
-        choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        cut_off = asked_for(body["messages"]) == "act" and share_of("long", body["messages"][0]) < self.cut_off
+        reason = "length" if cut_off else "stop"
+        choice = {"message": {"role": "assistant", "content": text}, "finish_reason": reason}
         asked = sum(len(one["content"].split()) for one in body["messages"])
         return await self.reply(request, "teacher", choice, asked, len(text.split()))
 

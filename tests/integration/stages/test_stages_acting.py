@@ -50,6 +50,17 @@ async def test_a_wrong_demonstration_is_tried_again_as_often_as_the_manifest_say
     assert {row["attempts"] for row in place.rows("demonstrate", "rejected.jsonl")} == {3}
 
 
+async def test_a_demonstration_whose_turn_was_cut_off_is_rejected_and_counted(make_place: MakePlace) -> None:
+    place = await make_place(ledger(40), scripted={"cut_off": 0.3})
+    await place.run("prepare")
+    summary = await place.run("demonstrate", INPUTS["demonstrate"])
+    rejected = place.rows("demonstrate", "rejected.jsonl")
+    assert {(row["trajectory"]["ending"], len(row["trajectory"]["steps"])) for row in rejected} == {("cut_off", 0)}
+    assert summary.counts["cut_off"] == summary.counts["rejected"] == len(rejected) > 0
+    assert summary.counts["accepted"] > 0
+    assert "a turn was longer than spec.method.agent.stepTokens" in summary.message
+
+
 async def test_a_teacher_that_solves_nothing_ends_the_step_and_commits_nothing(make_place: MakePlace) -> None:
     place = await make_place(ledger(20), scripted={"teacher_errs": 1.0})
     await place.run("prepare")
