@@ -52,7 +52,7 @@ def test_unusable_uris_say_what_would_be_right(places, uri, message):
 
 
 def test_a_whole_model_passes(tmp_path):
-    check_model(write(tmp_path, WHOLE), "m", chat_template=True)
+    check_model(write(tmp_path, WHOLE), "m")
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,12 @@ def test_a_whole_model_passes(tmp_path):
         ({"config.json": None}, "no config.json"),
         ({"config.json": "{"}, "no config.json that is a JSON object"),
         ({"config.json": "{}"}, "no model_type"),
-        ({"tokenizer.json": None}, "no tokenizer.json; tokenizer.save_pretrained"),
+        ({"tokenizer.json": None}, "no tokenizer.json; a fast tokenizer"),
         ({"tokenizer.json": "<html>"}, "tokenizer.json is not a JSON object"),
+        ({"tokenizer.json": None, "tokenizer.model": "sentencepiece"}, "no tokenizer.json; a fast tokenizer"),
         ({"model.safetensors": None}, "no weights"),
+        ({"model.safetensors": None, "pytorch_model.bin": "w"}, "no weights.*pytorch_model.bin can run code"),
+        ({"model.safetensors": None, "adapter_model.safetensors": "w"}, "no weights"),
         ({"model.safetensors": ""}, "model.safetensors is empty"),
         ({"chat_template.jinja": None}, "no chat template"),
         (
@@ -75,12 +78,12 @@ def test_a_whole_model_passes(tmp_path):
 def test_each_fault_of_a_model_folder_is_named(tmp_path, changed, message):
     files = {name: text for name, text in (WHOLE | changed).items() if text is not None}
     with pytest.raises(ModelNotUsable, match=f"file:///m: .*{message}"):
-        check_model(write(tmp_path, files), "file:///m", chat_template=True)
+        check_model(write(tmp_path, files), "file:///m")
 
 
 def test_all_faults_come_at_once(tmp_path):
     with pytest.raises(ModelNotUsable) as raised:
-        check_model(tmp_path, "m", chat_template=True)
+        check_model(tmp_path, "m")
     assert [part.split()[1] for part in str(raised.value).split(": ", 1)[1].split("; ") if part.startswith("no ")] == [
         "config.json",
         "tokenizer.json",
@@ -89,11 +92,10 @@ def test_all_faults_come_at_once(tmp_path):
     ]
 
 
-def test_the_chat_template_may_be_in_the_tokenizer_config_or_not_needed(tmp_path):
+def test_the_chat_template_may_be_in_the_tokenizer_config(tmp_path):
     files = {name: text for name, text in WHOLE.items() if name != "chat_template.jinja"}
-    check_model(write(tmp_path / "a", files), "m", chat_template=False)
     config = {"tokenizer_config.json": json.dumps({"chat_template": "x"})}
-    check_model(write(tmp_path / "b", files | config), "m", chat_template=True)
+    check_model(write(tmp_path, files | config), "m")
 
 
 def test_data_lines_come_as_they_are_stored_plain_or_gz(places):

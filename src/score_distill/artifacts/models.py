@@ -1,21 +1,20 @@
 """A model URI of the manifest as a local folder that vLLM and transformers can load, or a clear reason why not.
 
-`hf://org/name[@revision]` and `s3://bucket/prefix` are fetched into the cache once; local URIs are used in place. No
-weights are read here: whether they fit the config shows when the model is loaded.
+`hf://org/name[@revision]` and `s3://bucket/prefix` are fetched into the cache once; local URIs are used in place.
 """
 
 import fcntl
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from score_distill.artifacts.places import Places, local_path, scheme
 from score_distill.artifacts.store import room_needed
 from score_distill.errors import BadInput
+from score_distill.model_folder import faults
 
 _BESIDE_WEIGHTS = ["*.json", "*.model", "*.jinja", "*.txt"]
-_NOT_NEEDED = ["*/*", "consolidated*", "training_args.bin", "optimizer*.bin", "scheduler*.bin"]
+_NOT_NEEDED = ["*/*", "consolidated*"]
 
 
 class ModelNotUsable(BadInput):
@@ -38,58 +37,10 @@ def model_folder(uri: str, places: Places) -> Path:
     return folder
 
 
-def check_model(folder: Path, uri: str, *, chat_template: bool) -> None:
-    """Raise ModelNotUsable with all that is missing: config, tokenizer, weights and, when asked for, chat template."""
-    faults = [*_config_faults(folder), *_tokenizer_faults(folder), *_weight_faults(folder)]
-    if chat_template and not _has_chat_template(folder):
-        faults.append("no chat template; add chat_template.jinja, or chat_template in tokenizer_config.json")
-    if faults:
-        raise ModelNotUsable(f"{uri}: {'; '.join(faults)}")
-
-
-def _config_faults(folder: Path) -> list[str]:
-    config = _read_json(folder / "config.json")
-    if config is None:
-        return ["no config.json that is a JSON object; model.save_pretrained writes it"]
-    if "model_type" not in config:
-        return ["config.json has no model_type; name the architecture, such as llama"]
-    return []
-
-
-def _tokenizer_faults(folder: Path) -> list[str]:
-    if (folder / "tokenizer.json").is_file():
-        broken = _read_json(folder / "tokenizer.json") is None
-        return ["tokenizer.json is not a JSON object; tokenizer.save_pretrained writes it"] if broken else []
-    if (folder / "tokenizer.model").is_file():
-        return []
-    return ["no tokenizer.json; tokenizer.save_pretrained writes it beside the weights (tokenizer.model also works)"]
-
-
-def _weight_faults(folder: Path) -> list[str]:
-    for kind in ("model.safetensors", "pytorch_model.bin"):
-        index = folder / f"{kind}.index.json"
-        if index.is_file():
-            shards = set(((_read_json(index) or {}).get("weight_map") or {}).values())
-            lost = sorted(shard for shard in shards if not (folder / shard).is_file())
-            if not shards:
-                return [f"{index.name} names no weights; save the model again"]
-            return [f"{len(lost)} of {len(shards)} weight files are missing, the first is {lost[0]}"] if lost else []
-        if (folder / kind).is_file():
-            return [] if (folder / kind).stat().st_size else [f"{kind} is empty; copy it again"]
-    return ["no weights; model.safetensors, or model.safetensors.index.json with its files, is needed"]
-
-
-def _has_chat_template(folder: Path) -> bool:
-    in_config = (_read_json(folder / "tokenizer_config.json") or {}).get("chat_template")
-    return bool(in_config) or any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json"))
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+def check_model(folder: Path, uri: str) -> None:
+    """Raise ModelNotUsable with all that is missing."""
+    if found := faults(folder):
+        raise ModelNotUsable(f"{uri}: {'; '.join(found)}")
 
 
 def _from_hub(uri: str, places: Places) -> Path:
@@ -106,18 +57,15 @@ def _from_hub(uri: str, places: Places) -> Path:
     name, _, revision = uri.removeprefix("hf://").partition("@")
     try:
         with room_needed(str(places.cache)):
-            for weights in ("*.safetensors", "*.bin"):
-                found = snapshot_download(
-                    name,
-                    revision=revision or None,
-                    cache_dir=places.cache / "hub",
-                    token=places.environ.get("HF_TOKEN"),
-                    endpoint=places.environ.get("HF_ENDPOINT"),
-                    allow_patterns=[*_BESIDE_WEIGHTS, weights],
-                    ignore_patterns=_NOT_NEEDED,
-                )
-                if any(Path(found).glob(weights)):
-                    break
+            found = snapshot_download(
+                name,
+                revision=revision or None,
+                cache_dir=places.cache / "hub",
+                token=places.environ.get("HF_TOKEN"),
+                endpoint=places.environ.get("HF_ENDPOINT"),
+                allow_patterns=[*_BESIDE_WEIGHTS, "*.safetensors"],
+                ignore_patterns=_NOT_NEEDED,
+            )
             return Path(found)
     except GatedRepoError:
         reason = "the model is gated; accept its terms on the hub and set HF_TOKEN"

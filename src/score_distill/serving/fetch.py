@@ -25,7 +25,7 @@ def fetch(uri: str, folder: Path, environ: Mapping[str, str], claims: Path, *, u
         if not folder.exists():
             shutil.rmtree(part, ignore_errors=True)
             source = model_folder(uri, Places(base=Path.cwd(), cache=cache, claims=claims, environ=environ))
-            check_model(source, uri, chat_template=True)
+            check_model(source, uri)
             if untied:
                 untie(source, part, copy)
             else:

@@ -4,7 +4,6 @@ Checks the folder before anything heavy is imported, and proves at the start tha
 the samples of a pack apart: an architecture whose layers mix them is refused, not trained wrongly.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from score_distill.model_folder import faults
 from score_distill.train import attention
 from score_distill.train.batch import Batch, collate
 from score_distill.train.config import LoraConfig, TrainConfig
@@ -24,25 +24,8 @@ ADAPTER = "default"
 
 def check_folder(model_dir: Path) -> None:
     """Raises ModelError unless config, weights, tokenizer and chat template are all there."""
-    missing = [
-        name
-        for name, present in (
-            ("config.json", (model_dir / "config.json").is_file()),
-            ("weights (*.safetensors)", any(model_dir.glob("*.safetensors"))),
-            ("tokenizer (tokenizer.json)", (model_dir / "tokenizer.json").is_file()),
-            ("chat template (chat_template.jinja)", _has_chat_template(model_dir)),
-        )
-        if not present
-    ]
-    if missing:
-        raise ModelError(f"{model_dir} is not a model folder that can be trained: no {', no '.join(missing)}")
-
-
-def _has_chat_template(model_dir: Path) -> bool:
-    settings = model_dir / "tokenizer_config.json"
-    if (model_dir / "chat_template.jinja").is_file():
-        return True
-    return settings.is_file() and bool(json.loads(settings.read_text()).get("chat_template"))
+    if found := faults(model_dir):
+        raise ModelError(f"{model_dir} is not a model folder that can be trained: {'; '.join(found)}")
 
 
 class Scorer(torch.nn.Module):

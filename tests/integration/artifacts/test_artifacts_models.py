@@ -16,6 +16,7 @@ from score_distill.artifacts.store import StoreDenied
 MODEL = {
     "config.json": b'{"model_type": "llama"}',
     "tokenizer.json": b"{}",
+    "chat_template.jinja": b"{{ messages }}",
     "model.safetensors": b"weights",
     "pytorch_model.bin": b"the same weights again",
     "onnx/config.json": b"{}",
@@ -31,7 +32,7 @@ def test_a_model_on_s3_is_fetched_once_and_anew_when_it_changed(s3_place, tmp_pa
     places = Places(tmp_path, tmp_path / "cache", tmp_path, s3_place.environ)
     uri = f"{s3_place.uri}/models/m"
     folder = model_folder(uri, places)
-    check_model(folder, uri, chat_template=False)
+    check_model(folder, uri)
     first = (folder / "config.json").stat().st_mtime_ns
     assert model_folder(uri, places) == folder
     assert (folder / "config.json").stat().st_mtime_ns == first
@@ -112,8 +113,13 @@ def hub_places(tmp_path: Path) -> Iterator[Places]:
 
 def test_a_model_from_the_hub_comes_without_what_is_not_needed(hub_places):
     folder = model_folder("hf://org/m@v1", hub_places)
-    check_model(folder, "hf://org/m@v1", chat_template=False)
-    assert {path.name for path in folder.iterdir()} == {"config.json", "tokenizer.json", "model.safetensors"}
+    check_model(folder, "hf://org/m@v1")
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "model.safetensors",
+    }
     assert model_folder("hf://org/m", hub_places) == folder
 
 

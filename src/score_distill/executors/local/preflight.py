@@ -106,7 +106,7 @@ def _tasks(site: Site, path: str, uri: str, form: str) -> None:
 def _model(site: Site, path: str, uri: str, serving: Serving | None) -> Path:
     try:
         folder = model_folder(uri, site.places)
-        check_model(folder, uri, chat_template=True)
+        check_model(folder, uri)
     except (ModelNotUsable, StoreError) as error:
         raise BadInput(f"{path}.model: {error}") from error
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
