@@ -121,14 +121,15 @@ async def test_a_flood_before_a_childs_first_word_is_not_kept(sandbox: Sandbox, 
     code = f"""{FRAME}
 session = sys.modules['score_distill.sandbox.session']
 class Libc:
-    real = session._LIBC
-    syscall = real.syscall
+    syscall, setitimer = session._LIBC.syscall, session._LIBC.setitimer
     def prctl(self, *args):
         while True: os.write(3, {words})
 session._LIBC = Libc()
 """
-    branch = (await (await sandbox.open()).run(code)).branch
-    _, growth = await grown(sandbox, branch.run("pass"))
+    hostile = await (await sandbox.open()).run(code)
+    assert hostile.error is None, hostile.output
+    result, growth = await grown(sandbox, hostile.branch.run("pass"))
+    assert result.error == "ProcessDiedError"
     assert growth < 40 * MIB
 
 

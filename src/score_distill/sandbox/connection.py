@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
     def _handle(self, request: requests.Request) -> None:
         match request:
             case Open():
-                number = self._hold(self._steps.zygote, request.seed)
+                number = self._hold(self._steps.open(), request.seed)
                 self._tell({"id": request.number, "branch": number})
             case Run():
                 if request.number in self._runs:

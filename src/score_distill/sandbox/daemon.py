@@ -17,7 +17,7 @@ from score_distill.errors import Infrastructure
 from score_distill.sandbox import outcome, pressure
 from score_distill.sandbox.connection import Connection
 from score_distill.sandbox.limits import LIBRARIES, Limits
-from score_distill.sandbox.process import children, cpu_seconds, ended, freeze
+from score_distill.sandbox.process import children, cpu_seconds, ended, freeze, kill
 from score_distill.sandbox.scratch import Scratch
 from score_distill.sandbox.steps import FORK_SECONDS, Frozen, Steps
 from score_distill.sandbox.turns import Turns
@@ -25,6 +25,7 @@ from score_distill.sandbox.zygotes import start_zygote
 
 _PR_SET_DUMPABLE = 4
 _WATCH_SECONDS = 0.1
+_STRAY_SECONDS = 0.5
 
 
 class ZygoteLost(Infrastructure):
@@ -91,13 +92,20 @@ async def _watch_zygote(pid: int) -> None:
 
 
 async def _end_strays(steps: Steps) -> None:
-    """End children that were forked but never said who they are."""
-    strays: set[int] = set()
+    """End children that were forked but do not say who they are, which takes an honest one no time."""
+    since: dict[int, float] = {}
     while True:
-        await asyncio.sleep(2 * FORK_SECONDS)
-        unknown = children() - steps.pids
-        steps.end_strays(strays & unknown)
-        strays = unknown
+        await asyncio.sleep(_WATCH_SECONDS)
+        now = asyncio.get_running_loop().time()
+        since = {pid: since.get(pid, now) for pid in children() - steps.pids}
+        steps.end_strays({pid for pid, begun in since.items() if now - begun > FORK_SECONDS or _is_busy(pid)})
+
+
+def _is_busy(pid: int) -> bool:
+    try:
+        return cpu_seconds(pid) > _STRAY_SECONDS
+    except OSError:
+        return False
 
 
 async def _drop_idle(connections: Collection[Connection], idle_seconds: float) -> None:
@@ -115,13 +123,15 @@ async def _beat(connections: Collection[Connection]) -> None:
 
 
 async def _watch_memory(steps: Steps) -> None:
+    """Of the session that holds the most, end the largest step; or the largest state, when none of its steps runs."""
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
-        if steps.running and pressure.is_short():
-            pid = pressure.largest(steps.running)
-            if pid is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    steps.stop(pid, outcome.MACHINE_FULL)
+        if steps.sessions and pressure.is_short():
+            pids = max((session.pids for session in steps.sessions), key=pressure.held)
+            if (pid := pressure.largest(pids & steps.running)) is not None:
+                steps.stop(pid, outcome.MACHINE_FULL)
+            elif (pid := pressure.largest(pids)) is not None:
+                kill(pid)
 
 
 async def _watch_steps(steps: Steps) -> None:

@@ -21,6 +21,7 @@ class Limits:
     tool_seconds: float = 60.0  # one call of a tool
     tool_calls: int = 64
     memory_bytes: int = 256 * MIB  # of one branch, beyond what the zygote holds
+    session_memory_bytes: int = 1024 * MIB  # of all states of one session and the steps that run from them
     code_bytes: int = MIB
     message_bytes: int = 4 * MIB  # a tool's arguments or its reply
     output_bytes: int = MIB  # printing more than this ends the step
@@ -48,6 +49,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "tool_seconds": (0.05, 3600),
     "tool_calls": (0, 100_000),
     "memory_bytes": (16 * MIB, 1 << 40),
+    "session_memory_bytes": (16 * MIB, 1 << 40),
     "code_bytes": (1, 16 * MIB),
     "message_bytes": (1024, 64 * MIB),
     "output_bytes": (1024, 64 * MIB),
@@ -72,5 +74,6 @@ def limits_of(agent: Agent, cores: int) -> Limits:
         wall_seconds=agent.step_seconds,
         cpu_seconds=ceil(agent.step_seconds),
         memory_bytes=agent.memory_mib * MIB,
+        session_memory_bytes=4 * agent.memory_mib * MIB,
         observation_chars=max(128, agent.observation_chars),
     )

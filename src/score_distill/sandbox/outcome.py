@@ -59,6 +59,11 @@ def out_of_memory(limits: Limits) -> Failure:
     return Failure("MemoryError", f"MemoryError: the session needed more than {mib} MiB of memory")
 
 
+def session_too_large(limits: Limits) -> Failure:
+    mib = limits.session_memory_bytes // MIB
+    return Failure("MemoryError", f"MemoryError: all states of the session together needed more than {mib} MiB")
+
+
 def printed_too_much(limits: Limits) -> Failure:
     line = f"OutputLimitError: the step printed more than {limits.output_bytes} bytes"
     return Failure("OutputLimitError", line)

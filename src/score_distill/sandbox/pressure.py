@@ -46,6 +46,24 @@ def largest(pids: Iterable[int]) -> int | None:
     return max(pids, key=_resident, default=None)
 
 
+def held(pids: Iterable[int]) -> int:
+    """Bytes that processes hold at most: what they share with each other counts for each."""
+    return sum(map(_resident, pids))
+
+
+def held_together(pids: Iterable[int]) -> int:
+    """Bytes that processes hold: what several share counts once. The kernel walks their memory for it."""
+    return sum(map(_proportional, pids))
+
+
+def _proportional(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/smaps_rollup") as file:
+            return next(int(line.split()[1]) << 10 for line in file if line.startswith("Pss:"))
+    except (OSError, StopIteration):
+        return 0
+
+
 def _resident(pid: int) -> int:
     try:
         with open(f"/proc/{pid}/statm") as file:

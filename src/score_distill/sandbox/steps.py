@@ -9,11 +9,11 @@ import os
 import secrets
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from score_distill.sandbox import descriptors, outcome, reports
+from score_distill.sandbox import descriptors, outcome, pressure, reports
 from score_distill.sandbox.channel import Channel, Gone
 from score_distill.sandbox.descriptors import Identity, OpenFile, Stranger
 from score_distill.sandbox.files import Folder, usage
@@ -35,11 +35,19 @@ class StateLost(Exception):
     """The machine, or its owner, ended the process that held a state; what it would have done is not known."""
 
 
+@dataclass(eq=False)
+class Session:
+    """All that came of one opening: the processes of its states and of the steps that run from them."""
+
+    pids: set[int] = field(default_factory=set)
+
+
 @dataclass(frozen=True)
 class Frozen:
     """A state: the stopped process that holds it, its folder and open files, the CPU time along its branch."""
 
     channel: Channel
+    session: Session = field(default_factory=Session)
     folder: Path | None = None
     files: tuple[OpenFile, ...] = ()
     cpu: float = 0.0
@@ -101,10 +109,20 @@ class Steps:
         self._tokens = secrets.SystemRandom()
         self._reaper = Reaper()
         self._forked: set[int] = set()
+        self._sessions: dict[int, Session] = {}
         self._reasons: dict[int, Failure] = {}
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._null = descriptors.identity(null)
         os.close(null)
+
+    def open(self) -> Frozen:
+        """The state that a new session begins from."""
+        return replace(self.zygote, session=Session())
+
+    @property
+    def sessions(self) -> set[Session]:
+        """Those that have a process."""
+        return set(self._sessions.values())
 
     async def run(self, before: Frozen, step: Step, ask: Ask) -> Ended:
         """Execute ``step`` in a child of ``before``, which stays as it is; ``ask`` answers its calls of tools."""
@@ -119,6 +137,8 @@ class Steps:
         after = None
         try:
             done = await self._execute(child, before, step, ask)
+            freeze(child.pid)
+            await self._check_memory(before.session)
             after = self._keep(child, before)
         except Undone as undone:
             done = reports.Done(None, undone.failure, "")
@@ -168,6 +188,8 @@ class Steps:
             self._end(channel, folder)
             raise
         self.running.add(child.pid)
+        self._sessions[child.pid] = before.session
+        before.session.pids.add(child.pid)
         self._grants.folders[child.pid] = Folder(child.folder, self.limits)
         return child
 
@@ -176,17 +198,16 @@ class Steps:
         try:
             await self._let_fork(before, child)
         except (Gone, Stranger, OSError) as error:
-            before.end.append(await self._why_it_does_not_fork(before.channel, str(error) or type(error).__name__))
+            if before.channel is self.zygote.channel:
+                raise StateLost(f"no session can begin ({str(error) or type(error).__name__}); retry") from None
+            before.end.append(await self._why_it_does_not_fork(before.channel))
 
-    async def _why_it_does_not_fork(self, parent: Channel, said: str) -> Exception:
+    async def _why_it_does_not_fork(self, parent: Channel) -> Exception:
         """What is to blame: the machine, which a retry can mend, or the state itself. It is ended."""
-        if parent is self.zygote.channel:
-            return StateLost(f"no session can begin ({said}); retry")
         parent.close()
         if parent.pid not in self.pids:
             return StateLost("this state was closed while a step began from it")
-        self.pids.discard(parent.pid)
-        self._forked.discard(parent.pid)
+        self._leave(parent.pid)
         status = await self._reaper.status(parent.pid)
         if reason := self._reasons.pop(parent.pid, None):
             return Undone(reason)
@@ -270,9 +291,13 @@ class Steps:
         self._look(child, {STDOUT: child.output.identity})
         await child.channel.send({})
 
+    async def _check_memory(self, session: Session) -> None:
+        most = self.limits.session_memory_bytes
+        if pressure.held(session.pids) > most and await asyncio.to_thread(pressure.held_together, session.pids) > most:
+            raise Undone(outcome.session_too_large(self.limits))
+
     def _keep(self, child: _Child, before: Frozen) -> Frozen:
         """The state after a step: stopped, holding nothing that another branch could touch."""
-        freeze(child.pid)
         folder = self._grants.folders[child.pid]
         files = self._look(child)
         if folder.had_files and (path := descriptors.mapped(child.pid, child.folder)):
@@ -283,7 +308,7 @@ class Steps:
         if used.size > self.limits.scratch_bytes or used.entries > self.limits.files:
             raise Undone(outcome.folder_full(self.limits))
         cpu = before.cpu + cpu_seconds(child.pid)
-        return Frozen(child.channel, self._scratch.keep(child.folder), files, cpu)
+        return Frozen(child.channel, before.session, self._scratch.keep(child.folder), files, cpu)
 
     def _look(self, child: _Child, own: Mapping[int, Identity] | None = None) -> tuple[OpenFile, ...]:
         """The open files of a child; there must be nothing else."""
@@ -301,7 +326,7 @@ class Steps:
 
     async def _death(self, child: _Child) -> Failure:
         """Why a process that fell silent did so."""
-        self.pids.discard(child.pid)
+        self._leave(child.pid)
         status = await self._reaper.status(child.pid)
         return self._reasons.pop(child.pid, None) or outcome.died(status)
 
@@ -311,10 +336,16 @@ class Steps:
         if folder := self._grants.folders.pop(pid, None):
             folder.close()
 
+    def _leave(self, pid: int) -> None:
+        """A process is about to be collected, and its number free for another."""
+        self.pids.discard(pid)
+        self._forked.discard(pid)
+        if session := self._sessions.pop(pid, None):
+            session.pids.discard(pid)
+
     def _end(self, channel: Channel, folder: Path | None) -> None:
         if channel.pid in self.pids:
-            self.pids.discard(channel.pid)
-            self._forked.discard(channel.pid)
+            self._leave(channel.pid)
             self._reaper.kill(channel.pid)
         channel.close()
         self._scratch.drop(folder)

@@ -1,0 +1,71 @@
+"""Memory of a session is bounded over all its states; a clone that does not say whose it is costs next to nothing."""
+
+import asyncio
+import socket
+import struct
+import time
+from pathlib import Path
+
+from score_distill.sandbox.client import Sandbox
+from score_distill.sandbox.limits import Limits
+from score_distill.sandbox.local import start
+
+MIB = 1 << 20
+SNAPSHOT = "x = bytearray(b'x') * (40 << 20)"
+
+
+def children_of(sandbox: Sandbox) -> set[int]:
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(sandbox.socket_path)
+        pid, _, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+async def test_the_states_of_a_session_together_have_a_bound_and_those_of_another_their_own() -> None:
+    limits = Limits(memory_bytes=128 * MIB, session_memory_bytes=200 * MIB)
+    async with start(limits, libraries=()) as sandbox:
+        states = [await sandbox.open()]
+        while (result := await states[-1].run(SNAPSHOT)).error is None:
+            states.append(result.branch)
+            assert len(states) < 10
+        assert result.output == "MemoryError: all states of the session together needed more than 200 MiB"
+        assert len(states) in (4, 5)
+        other = await (await sandbox.open()).run(SNAPSHOT)
+        assert other.error is None
+        for state in states[2:]:
+            await state.close()
+        assert (await states[1].run(SNAPSHOT)).error is None
+
+
+async def test_states_that_share_what_they_hold_pay_for_it_once() -> None:
+    limits = Limits(memory_bytes=128 * MIB, session_memory_bytes=200 * MIB)
+    async with start(limits, libraries=()) as sandbox:
+        base = (await (await sandbox.open()).run(SNAPSHOT)).branch
+        results = [await base.run("y = 1") for _ in range(10)]
+        assert [result.error for result in results] == [None] * 10
+
+
+async def test_a_clone_that_computes_instead_of_saying_whose_it_is_is_ended_soon() -> None:
+    code = """
+import sys
+session = sys.modules['score_distill.sandbox.session']
+class Libc:
+    syscall, setitimer = session._LIBC.syscall, session._LIBC.setitimer
+    def prctl(self, *args):
+        while True: pass
+session._LIBC = Libc()
+"""
+    async with start(Limits(), libraries=()) as sandbox:
+        result = await (await sandbox.open()).run(code)
+        assert result.error is None, result.output
+        branch = result.branch
+        before = children_of(sandbox)
+        step = asyncio.ensure_future(branch.run("pass"))
+        while not (clones := children_of(sandbox) - before):
+            assert not step.done()
+            await asyncio.sleep(0.01)
+        began = time.monotonic()
+        while clones & children_of(sandbox):
+            await asyncio.sleep(0.01)
+        assert time.monotonic() - began < 4
+        assert (await step).error == "ProcessDiedError"
