@@ -64,7 +64,9 @@ async def start_zygote(
     if missing := [layer for layer in confine.REQUIRED if layer not in (*layers, *allow_missing)]:
         child.kill()
         child.wait()
-        raise Unsafe(f"this machine lacks {', '.join(missing)}; see docs/security.md, or allow it with --allow-missing")
+        raise Unsafe(
+            f"this machine lacks {', '.join(missing)}, and allow_missing does not name it; see docs/security.md"
+        )
     child.returncode = 0  # collected by the daemon with all others, not by Popen
     return Zygote(channel, channel.received[0], layers)
 
