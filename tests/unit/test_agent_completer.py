@@ -284,10 +284,11 @@ async def test_prompt_logprobs_are_those_of_the_given_tokens():
 
 
 class FakeAdmin:
-    """A vLLM's management routes; ``broken`` names the route that fails. Its probe gives ``logprobs``."""
+    """A vLLM's management routes; ``broken`` names the route that fails. Its probe gives ``logprobs``, and until its
+    weights are reloaded ``before``."""
 
-    def __init__(self, *logprobs: float, broken: str = "") -> None:
-        self.logprobs, self.broken = logprobs, broken
+    def __init__(self, *logprobs: float, before: tuple[float, ...] | None = None, broken: str = "") -> None:
+        self.logprobs, self.before, self.broken = logprobs, logprobs if before is None else before, broken
         self.asked: list[str] = []
         self.reload: Any = None
 
@@ -300,7 +301,8 @@ class FakeAdmin:
     async def complete(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path)
         tokens = (await request.json())["prompt"]
-        given = [None, *({str(t): {"logprob": p}} for t, p in zip(tokens[1:], self.logprobs, strict=True))]
+        said = self.before if self.reload is None else self.logprobs
+        given = [None, *({str(t): {"logprob": p}} for t, p in zip(tokens[1:], said, strict=True))]
         return web.json_response({"choices": [{"prompt_logprobs": given}]})
 
     async def push(self, checkpoint: Path, dtype: str = "float32") -> float:
@@ -316,13 +318,14 @@ PUSHED = [*PAUSED, "/collective_rpc", "/reset_prefix_cache?reset_running_request
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     (tmp_path / "probe.json").write_text(json.dumps({"ids": [7, 8, 9], "logprobs": [-1.5, -2.5]}))
+    (tmp_path / "config.json").write_text('{"tie_word_embeddings": false}')
     return tmp_path
 
 
 async def test_a_push_is_done_in_order_and_measured(checkpoint: Path):
-    admin = FakeAdmin(-1.5, -2.5004)
+    admin = FakeAdmin(-1.5, -2.5004, before=(-9.0, -9.0))
     assert await admin.push(checkpoint) == pytest.approx(0.0002)
-    assert admin.asked == [*PUSHED, "/v1/completions"]
+    assert admin.asked == ["/v1/completions", *PUSHED, "/v1/completions"]
     assert admin.reload == {"method": "reload_weights", "kwargs": {"weights_path": str(checkpoint)}}
 
 
@@ -342,6 +345,30 @@ async def test_other_logprobs_are_other_weights(checkpoint: Path, dtype: str, lo
     else:
         with pytest.raises(ModelFailure, match="does not compute with these weights"):
             await admin.push(checkpoint, dtype)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ((-1.416, -2.584), (-1.5, -2.5), True),  # 0.084 away before: an untrained SmolLM2 from a trained one
+        ((-1.416, -2.584), (-1.48, -2.52), True),  # rounding
+        ((-1.416, -2.584), (-1.416, -2.584), False),  # what it was
+        ((-1.2, -2.8), (-1.43, -2.57), True),
+        ((-1.3, -2.7), (-1.43, -2.57), False),  # the head of before under new embeddings: a third is left
+        ((-1.49, -2.51), (-1.49, -2.51), True),  # nobody can tell, and it is logged
+    ],
+)
+async def test_the_weights_of_before_are_told_from_new_ones_that_are_near(
+    checkpoint: Path, before: tuple[float, ...], after: tuple[float, ...], told: bool, caplog: pytest.LogCaptureFixture
+):
+    admin = FakeAdmin(*after, before=before)
+    caplog.set_level("INFO")
+    if told:
+        await admin.push(checkpoint, "bfloat16")
+    else:
+        with pytest.raises(ModelFailure, match="all or part of the weights that it had"):
+            await admin.push(checkpoint, "bfloat16")
+    assert ("no proof of the load" in caplog.text) is (before == (-1.49, -2.51))
 
 
 @pytest.mark.parametrize("broken", ["pause", "collective_rpc", "reset_prefix_cache"])

@@ -125,12 +125,12 @@ class Gateway:
 
     async def _load(self, version: str) -> web.Response:
         try:
-            off = await self.upstream.load(version)
+            off, before = await self.upstream.load(version)
         except ModelFailure as error:
             return web.Response(status=422, text=str(error))
         except Infrastructure as error:
             return web.Response(status=503, text=str(error))
-        return web.json_response({"version": version, "difference": off})
+        return web.json_response({"version": version, "difference": off, "before": before})
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -27,15 +27,14 @@ def untie(source: Path, target: Path, place: Place) -> None:
 
     A model that is untied already comes out the same. BadInput for one whose embedding is not found.
     """
-    config = json.loads((source / "config.json").read_text())
     target.mkdir()
-    files = [path.resolve() for path in source.iterdir() if path.is_file() and not path.name.startswith(".")]
-    names = {path.resolve(): path.name for path in source.iterdir()}
-    where = {weight: path for path in files if path.suffix == ".safetensors" for weight in _header(path)[0]}
-    if not _tied(config, HEAD in where):
+    names = {path.resolve(): path.name for path in _files(source)}
+    files = list(names)
+    if not tied(source):
         for path in files:
             place(path, target / names[path])
         return
+    config, where = json.loads((source / "config.json").read_text()), _weights(source)
     found = [weight for weight in where if weight.endswith(EMBEDDINGS)]
     if HEAD in where or len(found) != 1:
         raise BadInput(f"{source}: cannot untie its embeddings: of {', '.join(found) or 'none'}, head {HEAD in where}")
@@ -59,11 +58,23 @@ def copy(file: Path, new: Path) -> None:
         shutil.copyfile(file, new)
 
 
-def _tied(config: dict[str, Any], has_head: bool) -> bool:
+def tied(source: Path) -> bool:
     """What the config says of the text model; where it says nothing, whether a head is missing."""
+    config = json.loads((source / "config.json").read_text())
     text = config.get("text_config") or {}
     said = text.get("tie_word_embeddings", config.get("tie_word_embeddings"))
-    return not has_head if said is None else bool(said)
+    return HEAD not in _weights(source) if said is None else bool(said)
+
+
+def _files(source: Path) -> list[Path]:
+    """In the order of their names, so that equal models come out equal."""
+    return sorted(path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
+
+
+def _weights(source: Path) -> dict[str, Path]:
+    """The file of each weight."""
+    files = [path.resolve() for path in _files(source) if path.suffix == ".safetensors"]
+    return {weight: path for path in files for weight in _header(path)[0]}
 
 
 def _header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:

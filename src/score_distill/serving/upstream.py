@@ -80,8 +80,8 @@ class Upstream:
         if await self._started() != self._proven:
             self._proven = None
 
-    async def load(self, version: str) -> float:
-        """Have it compute with a version of the shelf and return the probe's mean difference.
+    async def load(self, version: str) -> tuple[float, float]:
+        """Have it compute with a version of the shelf; the probe's mean difference after and before.
 
         Raises ModelFailure when it does not, Infrastructure when it fails; then the last version is loaded again.
         """
@@ -90,10 +90,10 @@ class Upstream:
             self._proven, process = None, await self._process()
             if self.shelf.probe(BASE) is None:
                 await self._record()
-            off = await self._take(version)
+            told = await self._take(version)
             self.shelf.loaded(version)
             await self._prove(process)
-            return off
+            return told
 
     async def watch(self) -> None:
         """Prove each new process, for ever; a reason why not is logged once."""
@@ -121,13 +121,14 @@ class Upstream:
             await self._prove(process)
         log.info("%s computes with %s", self.root, self.version)
 
-    async def _take(self, version: str) -> float:
+    async def _take(self, version: str) -> tuple[float, float]:
         assert self.shelf is not None
         probe = self.shelf.probe(version)
         assert probe is not None
-        await reload(self._own, self.root, self.shelf.model(version))
         async with OpenAIClient(self._served, attempts=2) as client:
-            return accept(await difference(client, probe), self.dtype, self.root, version)
+            before = await difference(client, probe)
+            await reload(self._own, self.root, self.shelf.model(version))
+            return accept(await difference(client, probe), before, self.dtype, self.root, version), before
 
     async def _record(self) -> None:
         assert self.shelf is not None

@@ -5,7 +5,9 @@ disk, or a gateway that takes it over the network, keeps it, and loads it again 
 """
 
 import asyncio
-from collections.abc import Mapping
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +20,7 @@ from score_distill.errors import Infrastructure, ModelFailure
 from score_distill.serving.parcel import digest, packed
 from score_distill.serving.probe import accept, difference, read_probe
 from score_distill.serving.reload import reload
+from score_distill.serving.untie import copy, tied, untie
 
 LOAD_SECONDS = 1800.0
 BASE = "base"
@@ -25,10 +28,12 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Loaded:
-    """``version`` names the weights in the header of every answer, ``difference`` is the probe's, in the mean."""
+    """``version`` names the weights in the header of every answer, ``difference`` is the probe's, in the mean, and
+    ``before`` what it was before the load."""
 
     version: str
     difference: float
+    before: float
 
 
 class ModelServer(Protocol):
@@ -57,11 +62,12 @@ class OnThisMachine:
 
     async def load(self, checkpoint: Path) -> Loaded:
         probe = read_probe(checkpoint)
-        async with _session(self.served) as session:
-            await reload(session, self.root, checkpoint)
-        async with OpenAIClient(self.served) as client:
-            off = accept(await difference(client, probe), self.dtype, self.served.url, checkpoint)
-        return Loaded(await asyncio.to_thread(digest, checkpoint), off)
+        async with OpenAIClient(self.served) as client, reloadable(checkpoint) as folder:
+            before = await difference(client, probe)
+            async with _session(self.served) as session:
+                await reload(session, self.root, folder)
+            off = accept(await difference(client, probe), before, self.dtype, self.served.url, checkpoint)
+            return Loaded(await asyncio.to_thread(digest, folder), off, before)
 
 
 @dataclass(frozen=True)
@@ -74,10 +80,12 @@ class BehindGateway:
 
     async def load(self, checkpoint: Path) -> Loaded:
         if self.served.model_dir is not None and checkpoint == Path(self.served.model_dir):
-            version = BASE
-        else:
-            read_probe(checkpoint)
-            version = await asyncio.to_thread(digest, checkpoint)
+            return await self._load(BASE, checkpoint)
+        read_probe(checkpoint)
+        async with reloadable(checkpoint) as folder:
+            return await self._load(await asyncio.to_thread(digest, folder), folder)
+
+    async def _load(self, version: str, folder: Path) -> Loaded:
         url = f"{self.root}/weights/{version}"
         try:
             async with _session(self.served) as session:
@@ -85,12 +93,12 @@ class BehindGateway:
                     status, said = response.status, await response.text()
                     told = await response.json() if status == 200 else {}
                 if status == 404 and version != BASE:
-                    async with session.put(url, data=packed(checkpoint)) as response:
+                    async with session.put(url, data=packed(folder)) as response:
                         status, said = response.status, await response.text()
                         told = await response.json() if status == 200 else {}
         except (TimeoutError, aiohttp.ClientError) as error:
             raise Infrastructure(f"{url}: {type(error).__name__}: {error}") from error
-        return self._loaded(url, checkpoint, status, said[:500], told)
+        return self._loaded(url, folder, status, said[:500], told)
 
     def _loaded(self, url: str, checkpoint: Path, status: int, said: str, told: Mapping[str, Any]) -> Loaded:
         if status == 422:
@@ -99,7 +107,23 @@ class BehindGateway:
             raise EndpointRefused(f"{url}: HTTP {status}: the key was refused")
         if status != 200:
             raise Infrastructure(f"{url}: HTTP {status}: {said}")
-        return Loaded(told["version"], accept(told["difference"], self.dtype, self.served.url, checkpoint))
+        off = accept(told["difference"], told["before"], self.dtype, self.served.url, checkpoint)
+        return Loaded(told["version"], off, told["before"])
+
+
+@asynccontextmanager
+async def reloadable(checkpoint: Path) -> AsyncIterator[Path]:
+    """The checkpoint with untied embeddings, as the student's server has them, for as long as it is read.
+
+    Of tied ones vLLM would take the embeddings, keep the head that it has, and say nothing.
+    """
+    if not await asyncio.to_thread(tied, checkpoint):
+        yield checkpoint
+        return
+    with tempfile.TemporaryDirectory(prefix=".untied-", dir=checkpoint.parent) as scratch:
+        folder = Path(scratch) / checkpoint.name
+        await asyncio.to_thread(untie, checkpoint, folder, copy)
+        yield folder
 
 
 def _session(served: Served) -> aiohttp.ClientSession:

@@ -21,7 +21,7 @@ def logprob(token: int, value: float) -> float:
 def write_weights(folder: Path, value: float, *, probe: bool = True) -> Path:
     """A model folder as far as the fake reads it: its log-probabilities are those of ``value``."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text('{"vocab_size": 100}')
+    (folder / "config.json").write_text('{"vocab_size": 100, "tie_word_embeddings": false}')
     (folder / "model.safetensors").write_bytes(json.dumps(value).encode())
     if probe:
         given = {"ids": IDS, "logprobs": [logprob(token, value) for token in IDS[1:]]}
