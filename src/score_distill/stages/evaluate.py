@@ -10,12 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from score_distill.agent.codeact import Actor, Stand, act
+from score_distill.agent.codeact import Actor, Stand, act, trajectory
 from score_distill.agent.environment import Scope
 from score_distill.agent.judge import judged
 from score_distill.agent.ledger import Caller
+from score_distill.agent.prompts import PROMPT_VERSION
 from score_distill.agent.seeds import seed_of
-from score_distill.agent.trajectory import Scored, Task
+from score_distill.agent.trajectory import Row, Scored, Task, Trajectory
 from score_distill.api import EvalSet
 from score_distill.artifacts.store import Appender, Store
 from score_distill.contract import StageConfig, Summary
@@ -37,11 +38,21 @@ class Trial(NamedTuple):
     task: Task
 
 
+class Attempt(Row):
+    """A scored task, its trajectory, and what made it; ``revision`` names the model's weights."""
+
+    scored: Scored
+    seed: int
+    prompts: str
+    revision: str
+    trajectory: Trajectory
+
+
 def run(config: StageConfig, store: Store) -> Summary:
     return Evaluation(Frame(config, store)).run()
 
 
-class Evaluation(TaskLoop[Trial, Scored]):
+class Evaluation(TaskLoop[Trial, Attempt]):
     def __init__(self, frame: Frame) -> None:
         super().__init__(frame)
         self.models = _models(frame)
@@ -60,7 +71,8 @@ class Evaluation(TaskLoop[Trial, Scored]):
         return f"{task.eval.name}/{task.model}/{task.task.id}"
 
     def task_of(self, outcome: Outcome) -> str:
-        return f"{outcome['eval']}/{outcome['model']}/{outcome['task']}"
+        scored = outcome["scored"]
+        return f"{scored['eval']}/{scored['model']}/{scored['task']}"
 
     def worker_for(self, task: Trial) -> int:
         """The first worker has all of the students, whose server computes with the weights of one at a time."""
@@ -87,22 +99,23 @@ class Evaluation(TaskLoop[Trial, Scored]):
     def left_of(self, model: str) -> Iterator[Trial]:
         return (trial for trial in self.left() if trial.model == model)
 
-    async def work(self, here: Floor, task: Trial) -> Scored:
+    async def work(self, here: Floor, task: Trial) -> Attempt:
         model, one, question = task
         method = self.frame.config.spec.method
         actor, caller = self.actor(here, task)
+        seed = seed_of(self.frame.config.spec.seed, "evaluate", question.id)
         async with Scope() as scope:
             stand, ending = await act(
                 Stand((), (scope.hold(await here.world(question)),)),
                 actor,
                 caller,
                 max_steps=method.agent.max_steps,
-                seed=seed_of(self.frame.config.spec.seed, "evaluate", question.id),
+                seed=seed,
                 scope=scope,
             )
         answer = stand.steps[-1].answer if stand.steps else None
         verdict = await judged(one.metric, question, answer, here.judge(question, "verify"))
-        return Scored(
+        scored = Scored(
             eval=one.name,
             model=model,
             task=question.id,
@@ -113,6 +126,13 @@ class Evaluation(TaskLoop[Trial, Scored]):
             steps=len(stand.steps),
             ending=ending,
             tokens=sum(len(step.tokens or ()) for step in stand.steps),
+        )
+        return Attempt(
+            scored=scored,
+            seed=seed,
+            prompts=PROMPT_VERSION,
+            revision=caller.revision,
+            trajectory=trajectory(question.id, stand, ending),
         )
 
     def actor(self, here: Floor, trial: Trial) -> tuple[Actor, Caller]:
@@ -126,14 +146,15 @@ class Evaluation(TaskLoop[Trial, Scored]):
         revision = "base" if step == "base" else self.frame.input(step).manifest.digest
         return here.student_actor(task, sampling), here.caller("student", name, purpose, revision)
 
-    def told(self, row: Scored) -> str:
-        self.seen[row.model] += 1
-        self.right[row.model] += row.correct is True
+    def told(self, row: Attempt) -> str:
+        self.seen[row.scored.model] += 1
+        self.right[row.scored.model] += row.scored.correct is True
         return ", ".join(f"{name} {100 * self.right[name] / count:.0f} %" for name, count in self.seen.items())
 
     def result(self, outcomes: Outcomes) -> Summary:
-        unjudged = sum(1 for row in outcomes if row["correct"] is None)
-        self.frame.writer.add_rows("scored.jsonl", outcomes)
+        unjudged = sum(1 for row in outcomes if row["scored"]["correct"] is None)
+        self.frame.writer.add_rows("scored.jsonl", (row["scored"] for row in outcomes))
+        self.frame.writer.add_rows("attempts.jsonl", outcomes)
         return self.finish({"tasks": len(outcomes), "unjudged": unjudged})
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.integration.stages.conftest import INPUTS, MakePlace, Place, ledger, prepared
 
+from score_distill.agent.prompts import PROMPT_VERSION
 from score_distill.errors import Exit, ModelFailure, exit_of
 
 
@@ -128,6 +129,14 @@ async def test_evaluation_scores_every_model_once_and_pushes_each_student(make_p
     models = ["base", "init", "sft", "rl", "teacher"]
     names = Counter((row["model"], row["task"]) for row in rows)
     assert names == Counter({(model, row["id"]): 1 for model in models for row in held})
+    attempts = place.rows("evaluate", "attempts.jsonl")
+    assert [row["scored"] for row in attempts] == rows
+    assert all(len(row["trajectory"]["steps"]) == row["scored"]["steps"] > 0 for row in attempts)
+    assert all(row["trajectory"]["steps"][-1]["answer"] == row["scored"]["answer"] for row in attempts)
+    made = {row["scored"]["model"]: row["revision"] for row in attempts}
+    assert made["rl"] == place.result("rl").manifest.digest
+    assert len({row["seed"] for row in attempts}) == 15
+    assert {row["prompts"] for row in attempts} == {PROMPT_VERSION}
     answers = {row["id"]: row["answer"] for row in held}
     assert all(row["correct"] is (row["answer"] == answers[row["task"]]) for row in rows)
     right = Counter(row["model"] for row in rows if row["correct"])
