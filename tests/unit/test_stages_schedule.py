@@ -6,7 +6,7 @@ import pytest
 
 from score_distill.agent.items import Item
 from score_distill.agent.trajectory import Task
-from score_distill.stages.schedule import Pool, best_of, exhausted, groups_of
+from score_distill.stages.schedule import Look, Pool, exhausted, groups_of, kept_of, look
 
 
 def pool(folder: Path, name: str, count: int) -> Pool:
@@ -54,21 +54,52 @@ def test_without_whole_tasks_every_group_starts_at_a_prefix(tmp_path: Path) -> N
     assert [item.id[0] for item in drawn] == ["p"] * 4
 
 
+def looks(*outcomes: str) -> list[Look]:
+    signs = {"1": True, "0": False, "?": None}
+    return [look(n, [signs[sign] for sign in one]) for n, one in enumerate(outcomes)]
+
+
 @pytest.mark.parametrize(
-    ("scores", "best", "over"),
+    ("outcomes", "kept"),
     [
-        ([5], 0, False),
-        ([5, 4], 0, False),
-        ([5, 4, 3], 0, True),
-        ([5, 4, 6], 2, False),
-        ([5, 6, 5], 1, False),
-        ([5, 6, 5, 6], 1, True),
-        ([5, 5, 5], 0, True),
+        (["0" * 9], 0),
+        (["0" * 9, "1" * 4 + "0" * 5], 0),  # 4 gained, 0 lost: p = 1/16
+        (["0" * 9, "1" * 5 + "0" * 4], 1),  # 5 gained: p = 1/32
+        (["1" + "0" * 8, "0" + "1" * 7 + "0"], 1),  # 7 gained, 1 lost: p = 9/256
+        (["1" + "0" * 8, "0" + "1" * 6 + "00"], 0),  # 6 gained, 1 lost: p = 8/128
+        (["0" * 9, "1" * 5 + "0" * 4, "1" * 9], 1),  # 4 more than the kept one, though 9 more than the first
+        (["0" * 9, "1" * 4 + "0" * 5, "1" * 9], 2),
+        (["1" * 9, "0" * 9], 0),
+        (["0" * 9, "1111?????"], 0),
+        (["?????0000", "111110000"], 0),
     ],
 )
-def test_rl_stops_after_two_looks_without_a_better_one_and_keeps_the_earliest_best(
-    scores: list[int], best: int, over: bool
+def test_a_later_student_takes_the_place_of_the_kept_one_only_on_a_gain_beyond_chance(
+    outcomes: list[str], kept: int
 ) -> None:
-    looks = [{"update": n, "correct": score, "n": 10} for n, score in enumerate(scores)]
-    assert best_of(looks)["update"] == best
-    assert exhausted(looks, 2) is over
+    assert kept_of(looks(*outcomes))["update"] == kept
+
+
+def test_47_against_46_of_150_is_no_reason_to_keep_another_student() -> None:
+    first = "1" * 46 + "0" * 104
+    assert kept_of(looks(first, "0" * 20 + "1" * 47 + "0" * 83))["update"] == 0
+
+
+@pytest.mark.parametrize(
+    ("scores", "over"),
+    [
+        ([5], False),
+        ([5, 4], False),
+        ([5, 4, 3], True),
+        ([5, 4, 6], False),
+        ([5, 6, 5], False),
+        ([5, 6, 5, 6], True),
+        ([5, 5, 5], True),
+    ],
+)
+def test_rl_stops_after_two_looks_without_a_better_one(scores: list[int], over: bool) -> None:
+    assert exhausted(looks(*("1" * score + "0" * (10 - score) for score in scores)), 2) is over
+
+
+def test_patience_counts_shares_of_what_was_judged() -> None:
+    assert not exhausted(looks("1100000000", "110000000?", "110000??0?"), 1)

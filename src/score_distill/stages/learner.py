@@ -60,16 +60,9 @@ class Learner:
         self.done += 1
         return line
 
-    def export(self, plain: Path, served: Path) -> None:
-        """A model folder to keep, and beside it one that vLLM can reload (its embeddings untied)."""
-        from score_distill.train.export import untie
-
-        for folder in (plain.parent, served.parent):
-            folder.mkdir(parents=True, exist_ok=True)
-        self._policy.export(plain)
-        part = served.with_name(f"{served.name}.part")
-        untie(plain, part)
-        part.rename(served)
+    def export(self, folder: Path) -> None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._policy.export(folder)
 
     def save(self, extra: dict[str, Any]) -> None:
         self._policy.save(_identity(self._frame), {**extra, "done": self.done})

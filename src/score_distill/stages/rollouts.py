@@ -1,9 +1,9 @@
 """Groups of rollouts: G attempts forked from one world, each with its tokens, its reward and what the server said."""
 
-import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from score_distill.agent.chat import encode, trained
 from score_distill.agent.codeact import Stand, StudentActor, act
@@ -15,50 +15,68 @@ from score_distill.agent.rewards import Judged, KeyStep, reward
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Step
 from score_distill.stages.acting import Floor
+from score_distill.stages.together import together
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """One attempt from an item's prefix. ``mask`` marks the sampled tokens, ``logprobs`` has one for each of them."""
+    """One attempt from an item's prefix. ``mask`` marks the sampled tokens, ``logprobs`` has one for each of them.
 
+    ``drawn`` is the number of updates in the weights that its first token is of; a later one may be of newer weights.
+    ``lost`` says why nothing is learnt from it, where that is so.
+    """
+
+    seed: int
+    drawn: int
+    steps: tuple[Step, ...]
     ids: tuple[int, ...]
     mask: tuple[int, ...]
     logprobs: tuple[float, ...]
     reward: float
     judged: Judged
+    lost: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """What is kept of it; its tokens are those of the steps' text."""
+        steps = [step.model_dump(mode="json", exclude={"tokens", "logprobs"}) for step in self.steps]
+        told = {"correct": self.judged.correct, "key": self.judged.key, "reward": None if self.lost else self.reward}
+        return {"seed": self.seed, "drawn": self.drawn, **told, "lost": self.lost, "steps": steps}
 
 
 @dataclass(frozen=True)
 class Group:
-    """The rollouts of one item that could be rewarded, and what became of the others."""
+    """The rollouts of one item; ``lost`` counts those, made or not, that nothing is learnt from, by reason."""
 
     item: Item
-    rollouts: tuple[Rollout, ...]
+    made: tuple[Rollout, ...]
     lost: Counter[str]
 
+    @property
+    def rollouts(self) -> tuple[Rollout, ...]:
+        return tuple(one for one in self.made if not one.lost)
 
-async def roll_out(here: Floor, item: Item, seed: int, longest: int) -> Group:
-    """G rollouts of an item; those longer than ``longest`` tokens are lost, never cut."""
+
+def group(item: Item, made: Sequence[Rollout]) -> Group:
+    return Group(item, tuple(made), Counter(one.lost for one in made if one.lost))
+
+
+async def roll_out(here: Floor, item: Item, seed: int, longest: int, updates: Callable[[], int] = lambda: 0) -> Group:
+    """G rollouts of an item; those longer than ``longest`` tokens are lost, never cut.
+
+    ``updates`` says how many are in the weights that the server computes with now.
+    """
     spec = here.frame.config.spec
     size = spec.method.rl.group_size
     actor = here.student_actor(item.task, spec.method.rl.sampling, logprobs=True)
+
+    async def one(start: World, n: int) -> Rollout:
+        return await _one(here, item, start, actor, seed_of(seed, item.id, n), longest, updates())
+
     async with Scope() as scope:
         start = await reproduce(scope.hold(await here.world(item.task)), item.prefix, scope)
         if start is None:
             return Group(item, (), Counter(not_reproducible=size))
-        made = await asyncio.gather(*(_one(here, item, start, actor, seed_of(seed, item.id, n)) for n in range(size)))
-    lost: Counter[str] = Counter()
-    kept = []
-    for one in made:
-        if one is None:
-            lost["unjudged"] += 1
-        elif not one.logprobs:
-            lost["empty"] += 1
-        elif len(one.ids) > longest:
-            lost["too_long"] += 1
-        else:
-            kept.append(one)
-    return Group(item, tuple(kept), lost)
+        return group(item, await together(one(start, n) for n in range(size)))
 
 
 async def reproduce(world: World, prefix: Sequence[Step], scope: Scope) -> World | None:
@@ -76,7 +94,9 @@ async def reproduce(world: World, prefix: Sequence[Step], scope: Scope) -> World
     return world
 
 
-async def _one(here: Floor, item: Item, start: World, actor: StudentActor, seed: int) -> Rollout | None:
+async def _one(
+    here: Floor, item: Item, start: World, actor: StudentActor, seed: int, longest: int, drawn: int
+) -> Rollout:
     spec = here.frame.config.spec
     caller = here.caller("student", item.task.id, "rl", "")
     begun = Stand(item.prefix, (start,))
@@ -92,19 +112,28 @@ async def _one(here: Floor, item: Item, start: World, actor: StudentActor, seed:
         key=await key_step(item, new[0], here.judge(item.task, "step") if counts else None) if new else "other",
     )
     value = reward(outcome, rl.rewards, require_final_for_key=rl.require_final_for_key)
-    if value is None:
-        return None
-    if not new:
-        return Rollout((), (), (), value, outcome)
     whole = trained(actor.chat, actor.opening, stand.steps)
     before = len(encode(actor.chat, actor.opening, item.prefix).ids)
+    logprobs = tuple(value for step in new for value in step.logprobs or ())
     return Rollout(
+        seed=seed,
+        drawn=drawn,
+        steps=new,
         ids=whole.ids,
         mask=(*[0] * before, *whole.mask[before:]),
-        logprobs=tuple(value for step in new for value in step.logprobs or ()),
-        reward=value,
+        logprobs=logprobs,
+        reward=value or 0.0,
         judged=outcome,
+        lost=_lost(value, len(logprobs), len(whole.ids) > longest),
     )
+
+
+def _lost(value: float | None, sampled: int, too_long: bool) -> str:
+    if value is None:
+        return "unjudged"
+    if not sampled:
+        return "empty"
+    return "too_long" if too_long else ""
 
 
 def _answer(stand: Stand, item: Item) -> str | None:

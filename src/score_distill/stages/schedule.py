@@ -1,4 +1,4 @@
-"""Which items each RL update uses, which look at the dev split was the best, and when to stop.
+"""Which items each RL update uses, which student the looks at the dev split let one keep, and when to stop.
 
 Items are a function of the seed and the update's number, so a restart finds them again.
 """
@@ -6,13 +6,28 @@ Items are a function of the seed and the update's number, so a restart finds the
 import json
 import random
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from pathlib import Path
+from typing import TypedDict
+
+from scipy.stats import binomtest
 
 from score_distill.agent.items import Item
 from score_distill.agent.seeds import seed_of
 
-Look = dict[str, int]
+CHANCE = 0.05
+
+
+class Look(TypedDict):
+    """``outcomes`` has a sign for each dev task: 1 right, 0 wrong, ? judged by nobody."""
+
+    update: int
+    correct: int
+    n: int
+    unjudged: int
+    outcomes: str
 
 
 class Pool:
@@ -56,11 +71,34 @@ def groups_of(prefixed: Pool, full: Pool, *, update: int, groups: int, full_shar
     return full.draw(seed, update * whole, whole) + prefixed.draw(seed, update * rest, rest)
 
 
-def best_of(looks: Sequence[Look]) -> Look:
-    """The look with the most right tasks, the earliest of equals."""
-    return max(looks, key=lambda look: look["correct"])
+def look(update: int, correct: Sequence[bool | None]) -> Look:
+    """A student on the dev tasks, always in the same order. Those that nobody could judge are not in ``n``."""
+    judged = [one for one in correct if one is not None]
+    return {
+        "update": update,
+        "correct": sum(judged),
+        "n": len(judged),
+        "unjudged": len(correct) - len(judged),
+        "outcomes": "".join("?" if one is None else "01"[one] for one in correct),
+    }
+
+
+def beats(new: Look, old: Look) -> bool:
+    """More right than chance explains, on the tasks that one of two students did and the other did not.
+
+    Exact McNemar, one-sided: a student is only ever replaced by a better one. The bound is that of one comparison.
+    """
+    pairs = Counter(zip(new["outcomes"], old["outcomes"], strict=True))
+    gained, lost = pairs["1", "0"], pairs["0", "1"]
+    return gained > lost and bool(binomtest(gained, gained + lost, alternative="greater").pvalue < CHANCE)
+
+
+def kept_of(looks: Sequence[Look]) -> Look:
+    """The look of the student to keep: the first, until a later one beats the one that was kept."""
+    return reduce(lambda kept, new: new if beats(new, kept) else kept, looks)
 
 
 def exhausted(looks: Sequence[Look], patience: int) -> bool:
-    """No look among the last ``patience`` ones was better than the best before them."""
-    return len(looks) > patience and best_of(looks) in looks[:-patience]
+    """No look among the last ``patience`` ones had a higher score than the highest before them, by chance or not."""
+    scores = [one["correct"] / max(1, one["n"]) for one in looks]
+    return len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from score_distill.api import Rl, Spec, Training
 from score_distill.artifacts.checkpoints import StoredCheckpoints
+from score_distill.artifacts.store import decode_row
 from score_distill.contract import Summary
 from score_distill.errors import Infrastructure, ModelFailure
 from score_distill.stages.frame import Frame
@@ -111,15 +112,11 @@ class Curve:
         line = {key: number, **line, "seconds": round(now - self._at, 3)}
         self._at = now
         if not self._trimmed:
-            self._trim(key, number)
+            trim(self.path, key, number)
+            self._trimmed = True
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self._frame.progress(number + 1, total, self._unit, message, now=number + 1 == total)
-
-    def _trim(self, key: str, number: int) -> None:
-        before = self.path.read_text("utf-8").splitlines(keepends=True) if self.path.exists() else []
-        self.path.write_text("".join(line for line in before if json.loads(line)[key] < number), "utf-8")
-        self._trimmed = True
 
     def step(self, outcome: "Outcome", steps: int) -> None:
         """One line of supervised training."""
@@ -131,3 +128,14 @@ class Curve:
             "tokens": int(outcome.sums["sft_tokens"]),
         }
         self.add(outcome.step, steps, "step", line, f"loss {loss:.4f}")
+
+
+def trim(path: Path, key: str, number: int) -> None:
+    """Leave the lines before ``number``, if there are any. A last line without its end was being written at a kill;
+    any other that is not JSON raises ArtifactCorrupt."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    whole = [line for line in lines if line.endswith(b"\n")]
+    rows = [(decode_row(line, f"{path}:{n}"), line) for n, line in enumerate(whole, 1)]
+    part = path.with_suffix(".part")
+    part.write_bytes(b"".join(line for row, line in rows if row[key] < number))
+    part.replace(path)

@@ -6,7 +6,6 @@ whoever serves the weights asks the server for the same numbers and compares. No
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,6 @@ import torch
 
 from score_distill.train.config import LoraConfig
 from score_distill.train.engine import Engine
-from score_distill.train.errors import ModelError
 from score_distill.train.model import ADAPTER
 from score_distill.train.rows import Sample
 
@@ -83,25 +81,6 @@ def probe_ids(vocabulary: int, length: int) -> list[int]:
     return [int(vocabulary * math.modf(place * 0.6180339887498949)[0]) for place in range(1, length + 1)]
 
 
-def untie(source: Path, target: Path) -> Path:
-    """A copy of a model folder whose output head is a weight of its own.
-
-    vLLM reloads tied embeddings wrongly and says nothing. Weights that need no change are linked, not copied.
-    """
-    from transformers import AutoConfig
-
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, target, copy_function=_link)
-    config = AutoConfig.from_pretrained(source)
-    if not config.get_text_config().tie_word_embeddings:
-        return target
-    head, embedding = _tied_names(config)
-    _add_weight(target, head, embedding)
-    path = target / "config.json"
-    path.write_text(json.dumps(_everywhere_untied(json.loads(path.read_text())), indent=2))
-    return target
-
-
 def copy_files(source: Path, target: Path, patterns: Sequence[str]) -> None:
     for pattern in patterns:
         for path in source.glob(pattern):
@@ -116,52 +95,3 @@ def _probe(engine: Engine) -> Probe:
     sample = Sample(np.array(ids), np.ones(len(ids), dtype=bool))
     (logprobs,) = engine.score([[sample]])
     return Probe(tuple(ids), tuple(logprobs.tolist()), engine.config.dtype)
-
-
-def _link(source: str, target: str) -> None:
-    """Weights by hard link where the disk allows it; what may be edited by copy."""
-    if source.endswith(".safetensors"):
-        try:
-            return os.link(source, target)
-        except OSError:
-            pass
-    shutil.copyfile(source, target)
-
-
-def _tied_names(config: object) -> tuple[str, str]:
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        tied = AutoModelForCausalLM.from_config(config).all_tied_weights_keys
-    if len(tied) != 1:
-        raise ModelError(f"cannot untie: {len(tied)} tied weights ({', '.join(tied)}), not one")
-    return next(iter(tied.items()))
-
-
-def _add_weight(folder: Path, name: str, like: str) -> None:
-    """Add weight `name` with the values of `like`, in a file of its own, listed in the index."""
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
-    shards = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            shards |= dict.fromkeys(file.keys(), path.name)
-    if like not in shards:
-        raise ModelError(f"cannot untie: {folder} has no weight {like}")
-    with safe_open(folder / shards[like], framework="pt") as file:
-        tensor = file.get_tensor(like)
-    single, first, extra = "model.safetensors", "model-00001-of-00002.safetensors", "model-untied.safetensors"
-    if (folder / single).exists():  # a file of this name is loaded without looking at the index
-        (folder / single).rename(folder / first)
-        shards = dict.fromkeys(shards, first)
-    save_file({name: tensor}, folder / extra, metadata={"format": "pt"})
-    index = folder / "model.safetensors.index.json"
-    settings = json.loads(index.read_text()) if index.exists() else {"metadata": {}}
-    index.write_text(json.dumps(settings | {"weight_map": shards | {name: extra}}, indent=2))
-
-
-def _everywhere_untied(settings: dict[str, object]) -> dict[str, object]:
-    inner = {key: _everywhere_untied(value) for key, value in settings.items() if isinstance(value, dict)}
-    outer = {"tie_word_embeddings": False} if "tie_word_embeddings" in settings or "model_type" in settings else {}
-    return settings | inner | outer

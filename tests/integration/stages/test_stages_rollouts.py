@@ -149,6 +149,10 @@ async def test_rollouts_fork_from_the_world_after_the_prefix_and_carry_what_the_
         assert not any(one.mask[: len(prefix)])
         sampled = [token for token, mask in zip(one.ids, one.mask, strict=True) if mask]
         assert list(one.logprobs) == [logprob(token) for token in sampled]
+        row = one.row()
+        assert "".join(step["text"] for step in row["steps"]) in tokenizer.decode(sampled, skip_special_tokens=True)
+        assert (row["seed"], row["reward"], row["drawn"]) == (one.seed, one.reward, 0)
+    assert len({one.seed for one in group.rollouts}) == 12
     found = {(one.judged.correct, one.judged.key, one.reward) for one in group.rollouts + other.rollouts}
     assert found == {(True, "chosen", 1.0), (False, "chosen", 0.5), (False, "rejected", 0.0)}
 
@@ -182,6 +186,7 @@ async def test_a_group_that_nobody_can_judge_is_lost_and_not_wrong(make_place: M
     place = replace(place, spec=place.spec.model_copy(update={"tasks": train}))
     [unjudged] = await rolled(place, (item_of({**changing(), "answer": "∞"}, 3), 1, 4096))
     assert (unjudged.rollouts, unjudged.lost) == ((), Counter(unjudged=3))
+    assert [(one.row()["lost"], one.row()["reward"]) for one in unjudged.made] == [("unjudged", None)] * 3
 
 
 async def test_a_context_that_the_prefix_fills_leaves_nothing_to_learn(make_place: MakePlace) -> None:

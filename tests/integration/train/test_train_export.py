@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from score_distill.train.checkpoints import Checkpoints
 from score_distill.train.config import LoraConfig, TrainConfig
-from score_distill.train.export import export, untie
+from score_distill.train.export import export
 from score_distill.train.launch import Process
 from score_distill.train.sft import train_sft
 
@@ -74,31 +74,3 @@ def test_bfloat16_weights_are_exported_as_such(trained):
     assert json.loads((exported / "config.json").read_text())["dtype"] == "bfloat16"
     ids, expected = probe(exported)
     torch.testing.assert_close(next_token_logprobs(exported, ids), expected, atol=0.2, rtol=0)
-
-
-def test_untied_copy_has_a_head_of_its_own_and_the_same_numbers(make_model: MakeModel, tmp_path: Path):
-    source = make_model(tied=True)
-    target = untie(source, tmp_path / "untied")
-    ids = list(range(3, 60))
-    assert torch.equal(next_token_logprobs(target, ids), next_token_logprobs(source, ids))
-    model = AutoModelForCausalLM.from_pretrained(target)
-    assert model.config.tie_word_embeddings is False
-    assert model.lm_head.weight.data_ptr() != model.model.embed_tokens.weight.data_ptr()
-    assert json.loads((source / "config.json").read_text())["tie_word_embeddings"] is True
-
-
-def test_untying_a_sharded_model_extends_its_index(make_model: MakeModel, tmp_path: Path):
-    whole = make_model(tied=True)
-    source = tmp_path / "sharded"
-    AutoModelForCausalLM.from_pretrained(whole).save_pretrained(source, max_shard_size="100KB")
-    assert (source / "model.safetensors.index.json").exists()
-    ids = list(range(3, 60))
-    assert torch.equal(next_token_logprobs(untie(source, tmp_path / "u"), ids), next_token_logprobs(whole, ids))
-
-
-def test_an_untied_model_is_copied_as_it_is(make_model: MakeModel, tmp_path: Path):
-    source = make_model(tied=False)
-    target = untie(source, tmp_path / "copy")
-    assert {path.name: path.read_bytes() for path in target.iterdir()} == {
-        path.name: path.read_bytes() for path in source.iterdir()
-    }
