@@ -5,7 +5,6 @@ the one place where errors become exit codes.
 """
 
 import importlib
-import json
 import os
 import signal
 import sys
@@ -205,21 +204,10 @@ def _site(run: "DistillationRun", file: Path, work: Path | None) -> "Site":
 
 
 def _begun(folder: Path) -> "Site":
-    """The site of a run that was begun in ``folder``."""
-    from score_distill.api import DistillationRun
-    from score_distill.executors.local.layout import site_of
+    from score_distill.executors.local.layout import remembered
     from score_distill.machine import detect
 
-    path = folder / "work" / "site.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(
-            f"{folder}: no run was begun here; give the folder that `run` named, such as runs/NAME"
-        ) from error
-    return site_of(
-        DistillationRun.model_validate(record["manifest"]), Path(record["base"]), folder, os.environ, detect()
-    )
+    return remembered(folder, os.environ, detect())
 
 
 def _report(site: "Site") -> None:

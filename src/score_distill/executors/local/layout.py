@@ -4,6 +4,7 @@ The folder of a run holds ``work`` (scratch of steps, cache of models), ``logs``
 folder here, it is the run's folder in the store, so that everything of a run is in one place.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,8 @@ from score_distill.artifacts.store import Store, open_store
 from score_distill.errors import BadInput
 from score_distill.executors.local import keys
 from score_distill.machine import Machine
+
+SITE = "site.json"
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,25 @@ class Site:
         uri = self.run.spec.artifacts.uri
         return uri if scheme(uri) == "s3" else str(local_path(uri, self.base).resolve())
 
+    @property
+    def record_key(self) -> str:
+        """Of the manifest that the results in the store were made with."""
+        return f"{self.key}/run.json"
+
+    def record(self) -> None:
+        """Write the manifest to the store, for differences from it to be seen when the run goes on."""
+        self.store.put(self.record_key, self.run.model_dump_json(by_alias=True, indent=1).encode())
+
+    def recorded(self) -> DistillationRun:
+        """Raises StoreMissing when nothing was recorded."""
+        return DistillationRun.model_validate_json(self.store.get(self.record_key))
+
+    def remember(self) -> None:
+        """Leave in the run's folder what ``remembered`` needs."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        told = {"manifest": self.run.model_dump(mode="json", by_alias=True), "base": str(self.base)}
+        (self.work / SITE).write_text(json.dumps(told))
+
     @cached_property
     def store(self) -> Store:
         try:
@@ -83,3 +105,14 @@ def site_of(
         except ValueError as error:
             raise BadInput(f"spec.artifacts.uri: {error}") from error
     return Site(run, base.resolve(), folder.resolve(), environ, machine)
+
+
+def remembered(folder: Path, environ: Mapping[str, str], machine: Machine) -> Site:
+    """The site of a run that was begun in ``folder``; BadInput when none was."""
+    try:
+        told = json.loads((folder / "work" / SITE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"{folder}: no run was begun here; give the folder that `run` named, such as runs/NAME"
+        ) from error
+    return site_of(DistillationRun.model_validate(told["manifest"]), Path(told["base"]), folder, environ, machine)

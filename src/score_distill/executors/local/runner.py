@@ -6,7 +6,6 @@ the same command goes on.
 """
 
 import asyncio
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from score_distill import machine
-from score_distill.api import DistillationRun
 from score_distill.artifacts.lock import RunLock
 from score_distill.artifacts.steps import completed_steps
 from score_distill.contract import StageConfig
@@ -70,21 +68,16 @@ async def execute(site: Site, display: Display, means: Means = Means()) -> None:
             display.say("checking files, models and endpoints ...")
             await preflight(site, current.left)
         if not changed:
-            site.store.put(record_key(site), site.run.model_dump_json(by_alias=True, indent=1).encode())
+            site.record()
         async with means.fleet(site) as fleet:
             await Run(site, fleet, display, means, changed).steps()
-
-
-def record_key(site: Site) -> str:
-    return f"{site.key}/run.json"
 
 
 def differences(site: Site) -> tuple[str, ...]:
     """The fields that differ from the manifest with which the store's results were made, and may not."""
     if not site.store.children(f"{site.key}/steps"):
         return ()
-    before = DistillationRun.model_validate_json(site.store.get(record_key(site)))
-    return changes(before, site.run)
+    return changes(site.recorded(), site.run)
 
 
 def planned(site: Site) -> Plan:
@@ -97,9 +90,7 @@ class Run:
     def __init__(self, site: Site, fleet: Fleet, display: Display, means: Means, changed: tuple[str, ...] = ()) -> None:
         self.site, self.fleet, self.display, self.means, self.changed = site, fleet, display, means, changed
         self.environ = machine.environment(site.store_environ, site.machine)
-        site.work.mkdir(parents=True, exist_ok=True)
-        record = {"manifest": site.run.model_dump(mode="json", by_alias=True), "base": str(site.base)}
-        (site.work / "site.json").write_text(json.dumps(record))
+        site.remember()
         self.done = done_of(completed_steps(site.store, site.key))
         self.records: dict[str, Record] = {}
         self.attempt: Attempt | None = None

@@ -4,13 +4,14 @@ Only reads: a run that was not begun is not begun by asking. Whoever executes th
 """
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from score_distill.api import DistillationRun, TaskSet
+from score_distill.api import TaskSet
 from score_distill.artifacts.data import DataNotUsable, open_data
 from score_distill.artifacts.steps import Manifest, completed_steps
 from score_distill.artifacts.store import StoreError
@@ -28,11 +29,8 @@ def survey(site: Site) -> tuple[Site, Plan, list[str]]:
     manifests = _manifests(site)
     tasks = _split(site, manifests, remarks)
     if manifests or _exists(site):
-        try:
-            before = DistillationRun.model_validate_json(site.store.get(f"{site.key}/run.json"))
-            remarks += [f"changed since the run began: {one}" for one in changes(before, site.run)]
-        except StoreError:
-            pass
+        with suppress(StoreError):
+            remarks += [f"changed since the run began: {one}" for one in changes(site.recorded(), site.run)]
     return site, plan(site.run, done_of(manifests), tasks), remarks
 
 
