@@ -8,6 +8,8 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 UV := .venv/tools/bin/uv
 READY := .venv/.ready
+# On a machine with GPUs: make setup LOCK=requirements/gpu.lock
+LOCK ?= requirements/cpu.lock
 
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
@@ -44,15 +46,17 @@ generate: setup ## Write docs/api.md, the CRD and the chart's copy of it from th
 	$(BIN)/python -m score_distill.crd crds/distill.score.dev_distillationruns.yaml
 	cp crds/distill.score.dev_distillationruns.yaml charts/score-operator/files/
 
-lock: $(UV) ## Pin every dependency anew in requirements/cpu.lock, and the operator image's in operator.lock
-	$(UV) pip compile pyproject.toml --all-extras --override requirements/overrides.txt -o requirements/cpu.lock \
+lock: $(UV) ## Pin every dependency anew: for a CPU, for GPUs, and for the operator's image
+	$(UV) pip compile pyproject.toml $(foreach extra,rollout train serve-cpu operator dev,--extra $(extra)) --override requirements/overrides.txt -o requirements/cpu.lock \
 		--no-header --no-annotate --python-version 3.11
+	$(UV) pip compile pyproject.toml --extra rollout --extra train --extra serve-gpu --python-platform x86_64-manylinux_2_28 \
+		-o requirements/gpu.lock --no-header --no-annotate --python-version 3.11
 	$(UV) pip compile pyproject.toml --extra operator --constraint requirements/cpu.lock -o requirements/operator.lock \
 		--no-header --no-annotate --python-version 3.11 --generate-hashes
 
-$(READY): requirements/cpu.lock pyproject.toml $(UV)
-	@echo "installing what requirements/cpu.lock pins (7 GB on disk; some minutes the first time) ..."
-	$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements/cpu.lock
+$(READY): $(LOCK) pyproject.toml $(UV)
+	@echo "installing what $(LOCK) pins (7 GB on disk; some minutes the first time) ..."
+	$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python $(LOCK)
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 

@@ -93,6 +93,10 @@ def test_what_a_retry_cannot_help_stops_the_run_with_its_own_exit(code: Exit) ->
     assert (action.exit, action.message) == (code, "step sft: why\nmore")
 
 
+def test_a_store_may_be_away_for_two_minutes() -> None:
+    assert sum(pause(failures) for failures in range(1, TRIES)) >= 120
+
+
 def test_an_exit_code_that_nobody_knows_is_a_bug() -> None:
     action = next_of("sft", failed(77)).action
     assert isinstance(action, Stop)
@@ -101,16 +105,16 @@ def test_an_exit_code_that_nobody_knows_is_a_bug() -> None:
 
 def test_only_attempts_that_get_no_further_count_against_the_bound() -> None:
     record, ending = Record(), Ending(Exit.INFRASTRUCTURE, "gone", NOW)
-    for done in (3, 5, 5, 5):
+    for done in (3, *[5] * (TRIES - 1)):
         record = record.started(record.attempt + 1).failed(ending, done)
-    assert (record.failures, record.attempt) == (3, 4)
+    assert (record.failures, record.attempt) == (TRIES - 1, TRIES)
     assert isinstance(next_of("rl", record, NOW + 99).action, Start)
-    record = record.started(5).failed(ending, 5)
+    record = record.started(TRIES + 1).failed(ending, 5)
     assert record.failures == TRIES
     action = next_of("rl", record, NOW + 99).action
     assert isinstance(action, Stop)
     assert (action.exit, f"{TRIES} tries in a row got no further" in action.message) == (Exit.INFRASTRUCTURE, True)
-    further = record.started(6).failed(ending, 6)
+    further = record.started(TRIES + 2).failed(ending, 6)
     assert further.failures == 1
 
 

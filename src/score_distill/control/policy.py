@@ -14,7 +14,7 @@ from score_distill.control.pipeline import Need, Step
 from score_distill.control.plan import Done, Plan, plan
 from score_distill.errors import Exit
 
-TRIES = 4
+TRIES = 6
 SERVERS: frozenset[Need] = frozenset({"teacher", "student", "sandbox"})
 
 
@@ -127,8 +127,8 @@ class Decision:
 
 
 def pause(failures: int) -> float:
-    """Seconds before the next attempt."""
-    return float(min(30, 2**failures))
+    """Seconds before the next attempt: 124 in all before the last, so that a store may be away for two minutes."""
+    return float(min(120, 2 ** (failures + 1)))
 
 
 def decide(run: DistillationRun, seen: Observed, now: float, *, ahead: int | None = None) -> Decision:

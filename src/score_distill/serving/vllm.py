@@ -13,8 +13,16 @@ from score_distill.machine import Machine
 
 
 def command(
-    model: Path, name: str, serving: Serving, port: int, machine: Machine, *, python: str = sys.executable
+    model: Path,
+    name: str,
+    serving: Serving,
+    port: int,
+    machine: Machine,
+    *,
+    python: str = sys.executable,
+    gpus: int = 1,
 ) -> list[str]:
+    """``gpus`` share the model; ``serving.args`` come last, and so win."""
     options = {
         "--model": str(model),
         "--served-model-name": name,
@@ -32,6 +40,8 @@ def command(
         flags += ["--enforce-eager", "--no-enable-chunked-prefill"]
         # With its own variable below: the worker in the engine's process, or the two wait for each other by spinning.
         flags += ["--distributed-executor-backend", "uni"]
+    if gpus > 1:
+        options["--tensor-parallel-size"] = str(gpus)
     words = [word for option in options.items() for word in option]
     return [python, "-m", "vllm.entrypoints.openai.api_server", *words, *flags, *serving.args]
 

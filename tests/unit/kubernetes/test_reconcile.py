@@ -8,6 +8,7 @@ import pytest
 
 from score_distill.api import Status
 from score_distill.contract import Progress, StageConfig, Summary
+from score_distill.control.policy import TRIES
 from score_distill.control.status import news
 from score_distill.errors import Exit
 from score_distill.executors.kubernetes.observe import Children
@@ -201,8 +202,8 @@ def test_what_a_retry_may_help_is_a_new_attempt_after_a_pause() -> None:
     assert (step(body, "sft")["state"], step(body, "sft")["message"]) == ("Retrying", "the store is away")
     assert condition(body, "Succeeded")["reason"] == "StepRetrying"
     assert changes.again is not None
-    assert 0 < changes.again <= 2
-    again = one_pass(world, body, NOW + 3)
+    assert 0 < changes.again <= 4
+    again = one_pass(world, body, NOW + 5)
     assert kinds(again) == ["ConfigMap one-sft-2", "Job one-sft-2"]
     assert (step(body, "sft")["state"], step(body, "sft")["attempt"]) == ("Running", 2)
     world.end("one-sft-2", Summary(step="sft", succeeded=True))
@@ -215,12 +216,12 @@ def test_a_store_that_fails_is_named_while_it_is_tried_again_and_when_it_is_give
     world, body = come_to("mentor")
     lost = Summary(step="mentor", succeeded=False, reason="INFRASTRUCTURE", cause=cause, message="no answer")
     now = NOW
-    for attempt in range(1, 5):
+    for attempt in range(1, TRIES + 1):
         world.end(f"one-mentor-{attempt}", lost, int(Exit.INFRASTRUCTURE))
         one_pass(world, body, now)
         assert condition(body, "Succeeded")["reason"] == cause
         assert step(body, "mentor")["reason"] == cause
-        one_pass(world, body, now := now + 60)
+        one_pass(world, body, now := now + 120)
     assert (condition(body, "Succeeded")["status"], step(body, "mentor")["state"]) == ("False", "Failed")
     assert condition(body, "Succeeded")["reason"] == cause
 
@@ -406,6 +407,14 @@ def test_images_and_gpus_are_those_of_the_manifest() -> None:
     [stage] = world.jobs["one-warmup-1"]["spec"]["template"]["spec"]["containers"]
     assert stage["image"] == "mine:2"
     assert stage["resources"]["limits"] == {"memory": "64Gi", "nvidia.com/gpu": "8"}
+
+
+@pytest.mark.parametrize(("gpus", "shared"), [(0, False), (1, False), (4, True)])
+def test_a_model_is_shared_by_all_gpus_of_its_pod(gpus: int, shared: bool) -> None:
+    world, _ = come_to("demonstrate", resources={"teacher": {"gpus": gpus}})
+    command = world.deployments["one-teacher"]["spec"]["template"]["spec"]["containers"][0]["command"]
+    assert ("--tensor-parallel-size" in command) is shared
+    assert not shared or command[command.index("--tensor-parallel-size") + 1] == "4"
 
 
 def test_pods_pull_their_images_by_the_manifests_secrets() -> None:

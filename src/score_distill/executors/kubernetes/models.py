@@ -136,7 +136,7 @@ def _template(owner: Owner, role: Role, settings: Settings, labels: dict[str, st
 
 def _vllm(owner: Owner, role: Role, settings: Settings, serving: Serving, size: Pod) -> Body:
     machine = machine_of(size)
-    command = vllm.command(Path(MODEL), role, serving, INSIDE, machine, python="python3")
+    command = vllm.command(Path(MODEL), role, serving, INSIDE, machine, python="python3", gpus=size.gpus)
     environ: dict[str, str | Body] = dict(vllm.environ({}, machine, Path("/home/score"), managed=role == "student"))
     environ["VLLM_API_KEY"] = {"secretKeyRef": {"name": owner.keys, "key": role}}
     return container(

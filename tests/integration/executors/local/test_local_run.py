@@ -152,8 +152,8 @@ def test_a_step_that_gets_no_further_is_given_up(bench: Bench) -> None:
     bench.behave("sft", *["stuck"] * 9)
     code, output = bench.run()
     assert code == 3
-    assert "4 tries in a row got no further" in output
-    assert bench.starts()[-1] == "sft 4"
+    assert "6 tries in a row got no further" in output
+    assert bench.starts()[-1] == "sft 6"
 
 
 def test_a_step_that_fails_for_no_known_reason_shows_the_end_of_its_log(bench: Bench) -> None:
