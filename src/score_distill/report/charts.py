@@ -175,15 +175,19 @@ def dev_chart(dev: Sequence[DevScore], name: str) -> Chart | None:
         updates, [100 * d.low for d in dev], [100 * d.high for d in dev], color=colour("rl"), alpha=0.2, linewidth=0
     )
     axes.plot(updates, [100 * one.score for one in dev], "o-", color=colour("rl"), markersize=4)
-    best = max(dev, key=lambda one: one.score)
-    axes.plot([best.update], [100 * best.score], "D", color=colour("good"), markersize=8)
+    kept = [one for one in dev if one.kept]
+    axes.plot([one.update for one in kept], [100 * one.score for one in kept], "D", color=colour("good"), markersize=8)
     _curve_axes(axes, "update")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
     return Chart(
         title="RL: dev split, whole tasks",
-        caption="Diamond: the update that is kept; no benchmark is looked at. Band: 95 % Wilson interval.",
+        caption="Diamond: the student that is kept, the first or one that beat it by more than chance explains; "
+        "no benchmark is looked at. Band: 95 % Wilson interval.",
         drawing=svg(
-            figure, name, f"Dev score from {percent(dev[0].score)}, best {percent(best.score)} at {best.update}"
+            figure,
+            name,
+            f"Dev score from {percent(dev[0].score)}"
+            + "".join(f", kept {percent(one.score)} at {one.update}" for one in kept),
         ),
         header=("update", "solved", "95 % interval", "tasks"),
         rows=tuple(

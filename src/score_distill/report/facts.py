@@ -87,13 +87,14 @@ class Run(Fact):
 
 
 class DevScore(Fact):
-    """A look at the dev split during RL, after so many updates."""
+    """A look at the dev split during RL, after so many updates; ``kept`` is the student that the step leaves."""
 
     update: int
     score: float
     low: float
     high: float
     n: int
+    kept: bool = False
 
 
 class Curves(Fact):

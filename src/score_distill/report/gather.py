@@ -152,9 +152,12 @@ def curve(reader: StepReader | None, position: str) -> tuple[Point, ...]:
 
 
 def dev_scores(reader: StepReader | None) -> tuple[DevScore, ...]:
+    kept = reader.manifest.counts.get("best_update") if reader else None
     found = ((row["update"], proportion(row["correct"], row["n"])) for row in rows(reader, "dev.jsonl"))
     return tuple(
-        DevScore(update=update, score=one.share, low=one.low, high=one.high, n=one.n) for update, one in found if one
+        DevScore(update=update, score=one.share, low=one.low, high=one.high, n=one.n, kept=update == kept)
+        for update, one in found
+        if one
     )
 
 

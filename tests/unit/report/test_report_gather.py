@@ -7,6 +7,7 @@ from typing import Any
 from score_distill.artifacts.steps import StepWriter
 from score_distill.artifacts.store import Store
 from score_distill.report import Facts, gather, write_report
+from score_distill.report.charts import dev_chart
 from score_distill.report.gather import PROBLEMS, REASONS
 
 
@@ -85,6 +86,16 @@ def test_curves_and_dev_scores(finished: Facts) -> None:
     assert finished.curves.rl[-1]["update"] == 80
     assert [one.update for one in finished.curves.dev] == list(range(0, 81, 10))
     assert finished.curves.dev[0].score == 0.4
+
+
+def test_the_kept_student_is_marked_though_a_later_look_was_higher(finished: Facts) -> None:
+    dev = finished.curves.dev
+    highest = max(dev, key=lambda one: one.score)
+    assert [(one.update, one.score) for one in dev if one.kept] == [(60, 0.475)]
+    assert (highest.update, highest.score) == (80, 0.485)
+    chart = dev_chart(dev, "dev")
+    assert chart is not None
+    assert "kept 47.5 % at 60" in chart.drawing
 
 
 def test_a_finished_run_without_rl_does_not_wait_for_it(store: Store, run_key: str, made_up: Any) -> None:
