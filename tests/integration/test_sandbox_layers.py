@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pyseccomp
 import pytest
+from tests.sandboxes import restricted
 
 from score_distill.sandbox.client import SandboxError
 from score_distill.sandbox.limits import Limits
@@ -158,6 +159,49 @@ async def test_a_frozen_state_is_a_stopped_process_behind_every_layer():
 async def test_the_memory_of_the_daemon_is_closed_to_other_processes_of_its_user():
     async with start(Limits(), libraries=()) as sandbox:
         assert Path(f"/proc/{daemon_of(sandbox)}/environ").stat().st_uid == 0
+
+
+LOOK = """
+import os
+links = ["cwd", "root", "exe", "fd/0", "fd/1", "fd/3", "ns/net"]
+files = ["environ", "maps", "cmdline", "mem", "stat", "status", "fdinfo/1", "cwd/secret"]
+folders = ["fd", "task", "map_files", "cwd", "root"]
+tries = [(os.readlink, links), (os.stat, links), (os.chdir, ["cwd", "root"]), (os.listdir, folders)]
+tries += [(lambda path: open(path, "rb").read(), [*links, *files]), (lambda path: open(path, "r+b"), [*links, *files])]
+for call, names in tries:
+    for name in names:
+        try:
+            print("SEEN", name, call(f"/proc/{PID}/{name}"))
+        except OSError as error:
+            print(name, type(error).__name__)
+"""
+
+
+async def test_without_namespaces_no_session_sees_another_through_proc():
+    """Neither one that runs, and waits for its tool, nor one that is frozen."""
+    seen = []
+
+    async def look(args, kwargs):
+        seen.append((await (await sandbox.open()).run(LOOK.replace("PID", str(args[0])))).output)
+
+    async with restricted(Limits(observation_chars=10_000)) as sandbox:
+        assert "namespaces" not in sandbox.layers
+        branch = await sandbox.open(tools={"look": look})
+        code = "import os\nopen('secret', 'w').write('S')\nlook(os.getpid())\nprint(os.getpid())"
+        await look([int((await branch.run(code)).output)], {})
+    assert len(seen) == 2
+    for output in seen:
+        assert len(output.splitlines()) == 51
+        assert [line for line in output.splitlines() if not line.endswith(" PermissionError")] == []
+
+
+async def test_without_namespaces_a_long_session_goes_on_and_its_folder_with_it():
+    async with restricted(Limits()) as sandbox:
+        branch = await sandbox.open()
+        for _ in range(20):
+            result = await branch.run("open('log', 'a').write('x')\nprint(open('log').read())")
+            branch = result.branch
+        assert result.output == "x" * 20
 
 
 WITHOUT = """

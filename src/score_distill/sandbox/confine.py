@@ -56,11 +56,10 @@ def confine(plan: Plan, mounts: Sequence[str], readable: Sequence[str]) -> Confi
     if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
         layers.append("no_new_privs")
     _bound_resources(plan.limits, mapped)
-    listener = _filter(plan.ask_list, _NEW_LISTENER)
     if landlock.version():
         landlock.restrict([*readable, plan.scratch, os.devnull])
         layers.append("landlock")
-    return Confined(layers, listener)
+    return Confined(layers, _filter(plan.ask_list, _NEW_LISTENER))
 
 
 def close_filter(plan: Plan) -> None:

@@ -3,7 +3,8 @@
 Takes away every right over files that this kernel knows, then gives back reading below the folders of libraries and of
 running steps; what a step writes, the daemon writes for it (`files`). Where the kernel can, it also takes TCP, signals
 to processes outside, and abstract Unix sockets. It does not see ``stat``, ``readlink`` or ``chdir``: that a path exists
-stays visible.
+stays visible. What has been restricted can look, through ``/proc``, only at processes that have been restricted with it
+or since: so each session restricts itself once more, by a `domain` that takes nothing else away.
 """
 
 import ctypes
@@ -14,7 +15,7 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION = 1
 _PATH_BENEATH = 1
 
-READ_FILE, READ_DIR = 1 << 2, 1 << 3
+EXECUTE, READ_FILE, READ_DIR = 1, 1 << 2, 1 << 3
 _LAST_RIGHT = {1: 1 << 12, 2: 1 << 13, 3: 1 << 14, 5: 1 << 15}  # the highest right of each version that added one
 _TCP = 3  # bind, connect
 _SCOPES = 3  # abstract Unix sockets, signals
@@ -44,15 +45,27 @@ def handled(abi: int) -> int:
 def restrict(readable: Iterable[str]) -> None:
     """Leave this process, for good, only reading of files and folders below ``readable``."""
     abi = version()
-    rules = _Ruleset(handled(abi), _TCP if abi >= 4 else 0, _SCOPES if abi >= 6 else 0)
-    size = 24 if abi >= 6 else 16 if abi >= 4 else 8
-    ruleset = _checked(_libc.syscall(_CREATE_RULESET, ctypes.byref(rules), size, 0), "landlock_create_ruleset")
+    ruleset = _create(_Ruleset(handled(abi), _TCP if abi >= 4 else 0, _SCOPES if abi >= 6 else 0))
     try:
         for path in readable:
             _allow(ruleset, path)
         _checked(_libc.syscall(_RESTRICT_SELF, ruleset, 0), "landlock_restrict_self")
     finally:
         os.close(ruleset)
+
+
+def domain() -> int | None:
+    """A descriptor by which what is restricted already is set apart from all others; None where there is no Landlock.
+
+    It takes away executing files, which `restrict` did before.
+    """
+    return _create(_Ruleset(EXECUTE, 0, 0)) if version() else None
+
+
+def _create(rules: _Ruleset) -> int:
+    abi = version()
+    size = 24 if abi >= 6 else 16 if abi >= 4 else 8
+    return _checked(_libc.syscall(_CREATE_RULESET, ctypes.byref(rules), size, 0), "landlock_create_ruleset")
 
 
 def _allow(ruleset: int, path: str) -> None:

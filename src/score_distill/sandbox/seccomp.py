@@ -13,6 +13,8 @@ import tempfile
 import pyseccomp
 from pyseccomp import ALLOW, EQ, ERRNO, KILL_PROCESS, MASKED_EQ, NOTIFY, Arg
 
+from score_distill.sandbox.session import APART
+
 CLONE_PARENT = 0x8000
 FORK_FLAGS = CLONE_PARENT | signal.SIGCHLD
 WRITING = (os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC)
@@ -50,6 +52,7 @@ def allow_list() -> bytes:
     rules.add_rule(ALLOW, "clone", Arg(0, EQ, FORK_FLAGS))
     rules.add_rule(ALLOW, "prctl", Arg(0, EQ, _PR_SET_PDEATHSIG), Arg(1, EQ, signal.SIGKILL))
     rules.add_rule(ALLOW, "prctl", Arg(0, EQ, HELLO))
+    rules.add_rule(ALLOW, "landlock_restrict_self", Arg(0, EQ, APART), Arg(1, EQ, 0))
     rules.add_rule(ALLOW, "prlimit64", Arg(0, EQ, 0), Arg(2, EQ, 0))
     rules.add_rule(ALLOW, "sched_getaffinity", Arg(0, EQ, 0))
     for protection in (0x02, 0x04, 0x00):

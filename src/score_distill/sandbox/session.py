@@ -27,12 +27,14 @@ from score_distill.sandbox.state import digest
 from score_distill.sandbox.wire import WireError, check_depth
 
 NOTHING, STDOUT, STDERR, CONTROL = 0, 1, 2, 3
+APART = 4  # in the first process of a session, until it is set apart
 FORK_FLAGS = 0x8000 | signal.SIGCHLD  # CLONE_PARENT: a child of the daemon
 PR_SET_PDEATHSIG, PR_HELLO = 1, 0x53434F52
 TOKEN = struct.Struct("=Q")
 
 _HEADER = struct.Struct(">I")
 _CLONE = {"x86_64": 56, "aarch64": 220}[platform.machine()]
+_LANDLOCK_RESTRICT_SELF = 446
 _LIBC = ctypes.PyDLL(None, use_errno=True)
 _NO_TIME = (ctypes.c_long * 4)()
 
@@ -65,6 +67,8 @@ class Session:
             if os.getppid() != self._daemon:
                 os._exit(0)
             step = receive()
+            if step["apart"]:
+                _set_apart()
             _carry(step["files"])
             self._finish(self._execute(step))
 
@@ -166,6 +170,13 @@ def _wait_for_fork() -> None:
             if _LIBC.prctl(PR_HELLO, ctypes.c_ulong(*TOKEN.unpack(token)), 0, 0, 0):
                 os._exit(1)
             return
+
+
+def _set_apart() -> None:
+    """Be out of the sight of all that does not come of this process."""
+    if _LIBC.syscall(_LANDLOCK_RESTRICT_SELF, APART, 0):
+        os._exit(1)
+    os.close(APART)
 
 
 def _carry(numbers: list[int]) -> None:

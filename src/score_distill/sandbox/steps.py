@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from score_distill.sandbox import descriptors, outcome, pressure, reports
+from score_distill.sandbox import descriptors, landlock, outcome, pressure, reports
 from score_distill.sandbox.channel import Channel, Gone
 from score_distill.sandbox.descriptors import Identity, OpenFile, Stranger
 from score_distill.sandbox.files import Folder, usage
@@ -22,7 +22,7 @@ from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.outcome import Failure
 from score_distill.sandbox.process import Output, Reaper, cpu_seconds, freeze, is_child, kill, thaw
 from score_distill.sandbox.scratch import Scratch
-from score_distill.sandbox.session import CONTROL, STDOUT, TOKEN
+from score_distill.sandbox.session import APART, CONTROL, STDOUT, TOKEN
 from score_distill.sandbox.wire import WireError
 
 FORK_SECONDS = 5.0
@@ -111,6 +111,7 @@ class Steps:
         self._forked: set[int] = set()
         self._sessions: dict[int, Session] = {}
         self._reasons: dict[int, Failure] = {}
+        self._domain = landlock.domain()
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._null = descriptors.identity(null)
         os.close(null)
@@ -198,7 +199,7 @@ class Steps:
         try:
             await self._let_fork(before, child)
         except (Gone, Stranger, OSError) as error:
-            if before.channel is self.zygote.channel:
+            if self._is_zygote(before):
                 raise StateLost(f"no session can begin ({str(error) or type(error).__name__}); retry") from None
             before.end.append(await self._why_it_does_not_fork(before.channel))
 
@@ -222,6 +223,8 @@ class Steps:
         if parent.has_unread:
             raise Gone("it has said something since it was frozen")
         places = {CONTROL: child.channel.theirs.fileno(), STDOUT: child.output.descriptor}
+        if self._domain is not None and self._is_zygote(before):
+            places[APART] = self._domain
         birth = Birth(child.channel, places, asyncio.get_running_loop().create_future())
         token = self._tokens.getrandbits(64)
         self._grants.births[token] = birth
@@ -239,6 +242,9 @@ class Steps:
             self._forked.add(parent.pid)
             self._grants.forks.discard(parent.pid)
             self._grants.births.pop(token, None)
+
+    def _is_zygote(self, state: Frozen) -> bool:
+        return state.channel is self.zygote.channel
 
     def _is_new(self, pid: int) -> bool:
         """Whether ``pid`` is a child of the daemon that has not yet spoken; from now on it has."""
@@ -277,8 +283,9 @@ class Steps:
     async def _begin(self, child: _Child, before: Frozen, step: Step) -> None:
         """Send the step; where the state before had files open, carry them over first and see that nothing else is."""
         numbers = [file.number for file in before.files]
+        apart = self._domain is not None and self._is_zygote(before)
         message = {"code": step.code, "tools": list(step.tools), "folder": str(child.folder), "files": numbers}
-        await child.channel.send({**message, "seed": step.seed})
+        await child.channel.send({**message, "seed": step.seed, "apart": apart})
         if not numbers:
             return
         opened = descriptors.reopen(before.files, child.folder)
