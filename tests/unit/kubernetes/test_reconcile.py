@@ -386,10 +386,17 @@ def test_progress_is_in_the_status_and_stays_when_the_step_ends() -> None:
 
 
 def test_a_queue_name_makes_jobs_that_wait_for_their_admission() -> None:
-    world, _ = come_to("prepare", scheduling={"queueName": "team-queue"})
+    world, body = come_to("prepare", scheduling={"queueName": "team-queue"})
+    assert world.deployments["one-teacher"]["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-queue"
     job = world.jobs["one-prepare-1"]
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-queue"
     assert job["spec"]["suspend"] is True
+    one_pass(world, body)
+    assert condition(body, "Progressing")["status"] == "False"
+    assert (condition(body, "Progressing")["reason"], condition(body, "Succeeded")["status"]) == ("Queued", "Unknown")
+    job["spec"]["suspend"] = False
+    assert one_pass(world, body).apply == ()
+    assert condition(body, "Progressing")["reason"] == "StepRunning"
 
 
 def test_an_endpoint_needs_no_teacher_and_its_key_is_mounted_from_the_users_secret() -> None:

@@ -55,7 +55,8 @@ def objects(owner: Owner, role: Role, settings: Settings) -> list[Body]:
     deployment = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": owner.metadata(owner.model(role), labels) | {"annotations": {MADE_OF: made_of(owner, role)}},
+        "metadata": owner.metadata(owner.model(role), labels | owner.queued)
+        | {"annotations": {MADE_OF: made_of(owner, role)}},
         "spec": {
             "replicas": 1,
             "strategy": {"type": "Recreate"},

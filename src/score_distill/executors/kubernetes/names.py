@@ -12,6 +12,7 @@ MANAGER = "score-operator"
 RUN, UID, ROLE, STEP, ATTEMPT = (f"{GROUP}/{name}" for name in ("run", "run-uid", "role", "step", "attempt"))
 MADE_OF = f"{GROUP}/made-of"
 """Annotation: what in the manifest an object follows from, as a digest."""
+QUEUE = "kueue.x-k8s.io/queue-name"
 INDEX = "batch.kubernetes.io/job-completion-index"
 
 
@@ -41,6 +42,12 @@ class Owner:
 
     def job(self, step: str, attempt: int) -> str:
         return f"{self.name}-{step}-{attempt}"
+
+    @property
+    def queued(self) -> dict[str, str]:
+        """The label by which Kueue admits Jobs and Deployments, where the run names a queue."""
+        queue = self.run.spec.scheduling.queue_name
+        return {QUEUE: queue} if queue else {}
 
     def labels(self, role: str, **more: str) -> dict[str, str]:
         own = {

@@ -14,7 +14,7 @@ from score_distill.control.plan import Done, done_with
 from score_distill.control.policy import Ending, Observed, Record, ServerState
 from score_distill.control.status import reason_of
 from score_distill.errors import Exit
-from score_distill.executors.kubernetes.names import ATTEMPT, ROLE, STEP, Body, owned
+from score_distill.executors.kubernetes.names import ATTEMPT, QUEUE, ROLE, STEP, Body, owned
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ def observe(
         servers[role] = ServerState(True) if role == "teacher" and endpoint else _server(role, children)
     waiting = [pod for pod in children.pods if pod.get("status", {}).get("phase") == "Pending"]
     troubles = [found for pod in waiting if (found := trouble(pod)) is not None]
+    troubles += [found for job in newest.values() if (found := queued(job)) is not None]
     return Seen(Observed(done, records, servers), summaries, troubles[0] if troubles else None)
 
 
@@ -182,6 +183,14 @@ def _server(role: str, children: Children) -> ServerState:
         if found := trouble(pod):
             return ServerState(False, f"{found.reason}: {found.message}")
     return ServerState(False, f"the {role} is loading")
+
+
+def queued(job: Body) -> Trouble | None:
+    """A Job that its queue has not admitted, or has put back."""
+    name = job["metadata"].get("labels", {}).get(QUEUE)
+    if not name or not job["spec"].get("suspend") or condition(job, "Complete") or condition(job, "Failed"):
+        return None
+    return Trouble("Queued", f"step {label(job, STEP)} waits in queue {name} for its quota")
 
 
 def trouble(pod: Body) -> Trouble | None:

@@ -58,8 +58,6 @@ def objects(owner: Owner, start: Start, settings: Settings) -> list[Body]:
     told = config(owner, start).model_dump_json(by_alias=True, exclude_none=True)
     workers = workers_of(start.step, owner.run.spec)
     count = max(workers.shards, workers.nodes)
-    queue = owner.run.spec.scheduling.queue_name
-    admitted = {"kueue.x-k8s.io/queue-name": queue} if queue else {}
     config_map = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -69,7 +67,7 @@ def objects(owner: Owner, start: Start, settings: Settings) -> list[Body]:
     job = {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": owner.metadata(name, labels | admitted),
+        "metadata": owner.metadata(name, labels | owner.queued),
         "spec": {
             "completionMode": "Indexed",
             "completions": count,
@@ -78,7 +76,7 @@ def objects(owner: Owner, start: Start, settings: Settings) -> list[Body]:
             "podReplacementPolicy": "Failed",
             "template": _template(owner, start.step, name, settings, labels),
         }
-        | ({"suspend": True} if queue else {}),
+        | ({"suspend": True} if owner.queued else {}),
     }
     return [config_map, *([_meeting(owner, name, labels)] if workers.nodes > 1 else []), job]
 
