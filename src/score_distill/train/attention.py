@@ -87,7 +87,7 @@ def _varlen(
 
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
     left = -1 if window is None else window - 1
-    return varlen_attn(
+    attended = varlen_attn(
         q,
         k,
         v,
@@ -99,3 +99,5 @@ def _varlen(
         window_size=(left, 0),
         enable_gqa=q.shape[1] != k.shape[1],
     )
+    assert isinstance(attended, torch.Tensor)  # a pair only where the sums of the softmax are asked for
+    return attended

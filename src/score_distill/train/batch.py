@@ -9,6 +9,7 @@ Axes: T tokens of the pack, N samples, M tokens to learn.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ class Batch:
     advantages_M: torch.Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        moved = {
+        moved: dict[str, Any] = {
             field.name: value.to(device, non_blocking=True)
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), torch.Tensor)
@@ -64,7 +65,7 @@ def _behaviour(sample: Sample) -> float | np.ndarray:
 
 def _per_token(values: Sequence[float | np.ndarray], counts: Sequence[int]) -> torch.Tensor:
     for value, count in zip(values, counts, strict=True):
-        if np.ndim(value) and len(value) != count:
+        if isinstance(value, np.ndarray) and value.ndim and len(value) != count:
             raise DataError(f"{len(value)} values for a sample with {count} tokens to learn")
     spread = [np.broadcast_to(value, (n,)) for value, n in zip(values, counts, strict=True)]
     return torch.from_numpy(np.concatenate(spread).astype(np.float32))

@@ -14,7 +14,7 @@ class LoraConfig:
     """Low-rank adapters on the linear layers named by `targets`, merged at export."""
 
     rank: int = 16
-    alpha: float = 32.0
+    alpha: int = 32
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
 
 

@@ -126,8 +126,8 @@ class Engine:
             raise DivergedError(f"step {self.step_done}: the loss is {totals['loss']}; learning rate {rate:.3g}")
         norm = self._update()
         self.step_done += 1
-        worst = {name: value for name, value in zip(MAXIMA, maxima.tolist(), strict=True) if value > -torch.inf}
-        return Outcome(self.step_done - 1, rate, norm, totals, worst)
+        highest = {name: value for name, value in zip(MAXIMA, maxima.tolist(), strict=True) if value > -torch.inf}
+        return Outcome(self.step_done - 1, rate, norm, totals, highest)
 
     def score(self, packs: Sequence[Sequence[Sample]]) -> list[torch.Tensor]:
         """Log-probabilities [M] of each pack's tokens to learn, on every rank, without gradient."""
@@ -276,7 +276,7 @@ def _partitioned_from_the_start(settings: TrainConfig) -> AbstractContextManager
     """Under ZeRO-3 transformers loads each weight straight into its partitions while this is alive."""
     if settings.zero_stage < 3:
         return nullcontext()
-    from transformers.integrations import HfDeepSpeedConfig
+    from transformers.integrations import HfDeepSpeedConfig  # type: ignore[attr-defined]
 
     return nullcontext(HfDeepSpeedConfig(deepspeed_config(settings)))
 

@@ -81,7 +81,8 @@ def unflatten(arrays: Arrays) -> list[Sample]:
 
 
 def _joined(parts: Sequence[np.ndarray], dtype: type) -> np.ndarray:
-    return np.concatenate([np.empty(0, dtype), *parts]).astype(dtype)
+    joined: np.ndarray = np.concatenate([np.empty(0, dtype), *parts]).astype(dtype)
+    return joined
 
 
 def _split(values: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ def export(engine: Engine, folder: Path) -> Path:
     if engine.me.leads:
         torso = folder.with_name(f"unfinished-{folder.name}")
         shutil.rmtree(torso, ignore_errors=True)
-        model = engine.scorer.model
+        model: Any = engine.scorer.model
         if engine.config.lora is not None:
             weights, model = merged(weights, engine.config.lora), model.get_base_model()
         model.save_pretrained(torso, state_dict=weights)

@@ -106,21 +106,25 @@ def join(environ: MutableMapping[str, str] = os.environ, timeout: timedelta = ti
     if "RANK" in environ:
         _meet(backend, me, timeout, environ)
     else:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
+        from torch.distributed import HashStore  # type: ignore[attr-defined]
+
+        alone = HashStore()
+        dist.init_process_group(backend, store=alone, rank=0, world_size=1, timeout=timeout)
     deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
     return me
 
 
 def _meet(backend: str, me: Process, timeout: timedelta, environ: Mapping[str, str]) -> None:
     import torch.distributed as dist
+    from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
 
     from score_distill.train.errors import PeersMissing
 
     deadline = deadline_of(environ)
     try:
-        store, rank, ranks = next(dist.rendezvous("env://", timeout=timedelta(seconds=deadline)))
+        store, rank, ranks = next(rendezvous("env://", timeout=timedelta(seconds=deadline)))
         dist.init_process_group(
-            backend, store=dist.PrefixStore("training", store), rank=rank, world_size=ranks, timeout=timeout
+            backend, store=PrefixStore("training", store), rank=rank, world_size=ranks, timeout=timeout
         )
     except dist.DistError as error:
         raise PeersMissing(

@@ -6,6 +6,7 @@ the samples of a pack apart: an architecture whose layers mix them is refused, n
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ def load(model_dir: Path, config: TrainConfig) -> Scorer:
     attention.register()
     dtype = getattr(torch, config.dtype)
     try:
-        model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype, attn_implementation=attention.NAME)
+        model: Any = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype, attn_implementation=attention.NAME)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{model_dir} does not load: {error}") from error
     if config.activation_checkpointing:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -84,17 +84,17 @@ class Policy:
         if not samples:
             raise DataError("an update needs samples; drop the update when every group had equal rewards")
         arrays = exchange.flatten([*samples, *replay])
-        return self._lead({"do": "update", "samples": len(samples)}, arrays)
+        return cast(Update, self._lead({"do": "update", "samples": len(samples)}, arrays))
 
     def export(self, folder: Path) -> Path:
-        return self._lead({"do": "export", "folder": str(folder)})
+        return cast(Path, self._lead({"do": "export", "folder": str(folder)}))
 
     def save(self, identity: str, extra: dict[str, Any]) -> Path:
-        return self._lead({"do": "save", "identity": identity, "extra": extra})
+        return cast(Path, self._lead({"do": "save", "identity": identity, "extra": extra}))
 
     def asked_to_stop(self) -> bool:
         """Whether SIGTERM came to any rank."""
-        return self._lead({"do": "ask"})
+        return bool(self._lead({"do": "ask"}))
 
     def stop(self, early: bool = False) -> None:
         """Lets the other ranks return from `follow`, or raise Stopped there when it is `early`."""

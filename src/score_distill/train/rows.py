@@ -60,7 +60,7 @@ def read_rows(path: Path, longest: int, vocabulary: int) -> Rows:
         return collect(_parse(path, lines, vocabulary), longest, source=str(path))
 
 
-def collect(rows: Iterable[tuple[array, bytes]], longest: int, source: str) -> Rows:
+def collect(rows: Iterable[tuple["array[int]", bytes]], longest: int, source: str) -> Rows:
     """Join rows given as (ids, mask bytes of 0 and 1)."""
     ids, mask, offsets = array("i"), bytearray(), [0]
     too_long = nothing_to_learn = 0
@@ -87,7 +87,7 @@ def collect(rows: Iterable[tuple[array, bytes]], longest: int, source: str) -> R
     )
 
 
-def _parse(path: Path, lines: Iterable[bytes], vocabulary: int) -> Iterable[tuple[array, bytes]]:
+def _parse(path: Path, lines: Iterable[bytes], vocabulary: int) -> Iterable[tuple["array[int]", bytes]]:
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
