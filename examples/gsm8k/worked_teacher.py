@@ -69,15 +69,14 @@ def step(solution: list[Calculation], number: int) -> str:
 
 def locate(user: str, solutions: dict[str, list[Calculation]]) -> str:
     """The first step that errs, or prints nothing that the solution has."""
-    task, _, shown = user.removeprefix("Task:\n").partition("\n\nSteps:\n")
-    solution = solutions.get(task.partition("\n\nCorrect answer:\n")[0].strip(), [])
+    given, _ = json.JSONDecoder().raw_decode(user)
+    solution, steps = solutions.get(given["task"].strip(), []), given["steps"]
     results = {_number(result) for _, _, result in solution}
-    steps = re.split(r"^Step \d+:\n", shown, flags=re.MULTILINE)[1:]
     wrong = (
-        k
-        for k, text in enumerate(steps, 1)
-        if "<first_thought>" not in text
-        and not {_number(one) for one in NUMBER.findall(text.rpartition("Observation:")[2])} & results
+        one["step"]
+        for one in steps
+        if not (one["code"] is None and one["printed"] == "None")
+        and not {_number(found) for found in NUMBER.findall(one["printed"])} & results
     )
     k = next(wrong, len(steps))
     return json.dumps({"analysis": "compared with the worked solution", "step": k, "advice": "do the next calculation"})
@@ -85,11 +84,13 @@ def locate(user: str, solutions: dict[str, list[Calculation]]) -> str:
 
 def repair(user: str, solutions: dict[str, list[Calculation]]) -> str:
     """The first calculation whose result was not printed before."""
-    task, _, rest = user.removeprefix("Task:\n").partition("\n\nSteps so far:\n")
-    if "Write step 1 as a plan" in rest:
+    given, end = json.JSONDecoder().raw_decode(user)
+    if "Write step 1 as a plan" in user[end:]:
         return f"<first_thought>{PLAN}</first_thought>"
-    before = {_number(one) for one in NUMBER.findall(rest.partition("\n\nThe attempt")[0])}
-    solution = solutions.get(task.strip(), [("", "", "0")])
+    before = {
+        _number(found) for one in given["steps_so_far"] for found in NUMBER.findall(f"{one['code']} {one['printed']}")
+    }
+    solution = solutions.get(given["task"].strip(), [("", "", "0")])
     number = next((n for n, (_, _, result) in enumerate(solution[:-1]) if _number(result) not in before), len(solution))
     return step(solution, number)
 

@@ -349,7 +349,7 @@ async def judged(
 async def test_the_judge_names_the_step_and_another_call_writes_it(tally: Tally):
     found, leaks, completer, _ = await judged(tally, [located(2)], [ADD], READ, WRONG, SUM)
     assert (found.k, found.corrected.steps[-1].text, found.advice, leaks) == (2, ADD, "add the second number", 0)
-    assert "Correct answer:\n15" in completer.asked[0]["messages"][1]["content"]
+    assert json.loads(completer.asked[0]["messages"][1]["content"])["correct_answer"] == "15"
     assert completer.asked[0]["schema"]["properties"]["step"]["maximum"] == 3
 
 

@@ -34,7 +34,8 @@ class FakeTeacher:
         schema: Mapping[str, Any] | None = None,
     ) -> Completion:
         self.asked += 1
-        _, one, other = messages[-1]["content"].split("Candidate ")
+        given = json.loads(messages[-1]["content"])
+        one, other = given["candidate_a"]["code"], given["candidate_b"]["code"]
         equal = json.dumps({"equivalent": ("y =" in one) == ("y =" in other)})
         return Completion(equal if self.usable else "hm", Usage())
 

@@ -5,10 +5,11 @@ a failure of the judge is never a verdict.
 """
 
 import asyncio
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
+
+from pydantic import ValidationError
 
 from score_distill.agent import prompts
 from score_distill.agent.answers import check
@@ -17,6 +18,8 @@ from score_distill.agent.completer import Completer, ContextOverflow, warmer
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Step, Task, Verdict
 from score_distill.api import Metric, Sampling
+
+R = TypeVar("R", bound=prompts.Reply)
 
 
 class JudgeFailed(Exception):
@@ -32,8 +35,8 @@ class Judge:
     max_tokens: int
     tries: int
 
-    async def ask(self, messages: Sequence[Message], schema: Mapping[str, Any], *seed: object) -> dict[str, Any]:
-        """A JSON object with the schema's required keys of the right types. Raises JudgeFailed."""
+    async def ask(self, messages: Sequence[Message], kind: type[R], *seed: object) -> R:
+        """A reply of that kind. Raises JudgeFailed."""
         fault = ""
         for attempt in range(self.tries):
             sampling = self.sampling if attempt == 0 else warmer(self.sampling)
@@ -43,9 +46,9 @@ class Judge:
                     max_tokens=self.max_tokens,
                     sampling=sampling,
                     seed=seed_of(*seed, attempt),
-                    schema=schema,
+                    schema=kind.model_json_schema(),
                 )
-                return read_json(reply.text, schema)
+                return read_json(reply.text, kind)
             except ContextOverflow as error:
                 raise JudgeFailed(f"the judge's context is too short: {error}") from error
             except ValueError as error:
@@ -53,24 +56,16 @@ class Judge:
         raise JudgeFailed(f"{self.tries} replies, none usable; the last: {fault}")
 
 
-def read_json(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON object in a reply, checked against ``schema`` (flat objects). Raises ValueError saying what is wrong."""
+def read_json(text: str, kind: type[R]) -> R:
+    """The JSON object in a reply. Raises ValueError saying what is wrong with it."""
     start, end = text.find("{"), text.rfind("}")
     if start < 0 or end < start:
         raise ValueError(f"no JSON object in {text[:80]!r}")
     try:
-        value = json.loads(text[start : end + 1])
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"invalid JSON: {error}") from error
-    kinds: dict[str, type] = {"string": str, "integer": int, "boolean": bool}
-    for name in schema["required"]:
-        rule = schema["properties"][name]
-        wanted, given = kinds[rule["type"]], value.get(name)
-        if type(given) is not wanted:
-            raise ValueError(f"{name!r} must be a {wanted.__name__} in {text[:80]!r}")
-        if wanted is int and not rule.get("minimum", given) <= given <= rule.get("maximum", given):
-            raise ValueError(f"{name!r} must be {rule['minimum']} to {rule['maximum']}, found {str(given)[:20]}")
-    return dict(value)
+        return kind.model_validate_json(text[start : end + 1])
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}, in {text[:80]!r}") from None
 
 
 async def judged(metric: Metric, task: Task, answer: str | None, judge: Judge | None) -> Verdict:
@@ -79,14 +74,14 @@ async def judged(metric: Metric, task: Task, answer: str | None, judge: Judge | 
     if verdict.correct is not None or judge is None or answer is None:
         return verdict
     try:
-        reply = await judge.ask(prompts.verify(task, answer), prompts.EQUIVALENT_SCHEMA, task.id, answer)
+        reply = await judge.ask(prompts.verify(task, answer), prompts.Equivalent, task.id, answer)
     except JudgeFailed as error:
         return Verdict(correct=None, by="none", detail=str(error))
-    return Verdict(correct=reply["equivalent"], by="judge")
+    return Verdict(correct=reply.equivalent, by="judge")
 
 
 async def steps_equivalent(task: Task, prefix: Sequence[Step], one: Step, other: Step, judge: Judge) -> bool:
     """Whether two steps after the same prefix are interchangeable, in the judge's eyes. Raises JudgeFailed."""
     messages = prompts.steps_equal(task, prefix, one, other)
-    reply = await judge.ask(messages, prompts.EQUIVALENT_SCHEMA, task.id, one.text, other.text)
-    return bool(reply["equivalent"])
+    reply = await judge.ask(messages, prompts.Equivalent, task.id, one.text, other.text)
+    return reply.equivalent

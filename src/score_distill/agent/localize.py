@@ -125,12 +125,12 @@ class JudgeLocalizer:
         raise SetAside(f"no usable repair of step {k}: {fault}", leaks)
 
     async def _first_wrong(self, task: Task, steps: Sequence[Step], least: int) -> tuple[int, str]:
-        messages, schema = prompts.locate(task, steps, least), prompts.located_schema(least, len(steps))
+        messages, kind = prompts.locate(task, steps, least), prompts.first_wrong(least, len(steps))
         try:
-            reply = await self.judge.ask(messages, schema, self.seed, task.id, len(steps))
+            reply = await self.judge.ask(messages, kind, self.seed, task.id, len(steps))
         except JudgeFailed as error:
             raise SetAside(f"judge: {error}") from error
-        return reply["step"], reply["advice"]
+        return reply.step, reply.advice
 
     async def _repair(self, messages: Sequence[Message], seed: int) -> Completion:
         try:

@@ -18,6 +18,7 @@ from aiohttp import web
 from examples.ledger.family import END_OF_DOCUMENTS, FINISH, next_step
 from tokenizers import Tokenizer
 
+from score_distill.agent.prompts import parse_turn
 from score_distill.agent.seeds import share_of
 
 MARKS = re.compile(r"<\|(user|assistant)\|>(.*?)(?:<\|end\|>|\Z)", re.DOTALL)
@@ -157,18 +158,18 @@ class ScriptedModels:
         return wrong(right) if errs else right
 
     def judge(self, user: str, seed: int) -> str:
-        question, _, shown = user.removeprefix("Task:\n").partition("\n\nCorrect answer:\n")
+        given = json.loads(user.partition("\n\nSteps before")[0])
+        question, steps = given["task"], given["steps"]
         if share_of("never", question) < self.judge_never or share_of("bad", seed) < self.judge_errs / 2:
             return '{"analysis": "cut off in the mid'
-        steps = re.split(r"^Step \d+:\n", shown, flags=re.MULTILINE)[1:]
         if share_of("range", seed) < self.judge_errs / 2:
             return json.dumps({"analysis": "", "step": len(steps) + 1, "advice": ""})
         return json.dumps({"analysis": "", "step": first_wrong(question, steps), "advice": "do as the fact says"})
 
     def repair(self, user: str, seed: int) -> str:
-        question, _, rest = user.removeprefix("Task:\n").partition("\n\nSteps so far:\n")
-        before = rest.partition("\n\nThe attempt that was not sound:\n")[0]
-        observation = before.rpartition("\nObservation: ")[2].rstrip("\n") if before != "(none)" else ""
+        given, _ = json.JSONDecoder().raw_decode(user)
+        question, before = given["task"], given["steps_so_far"]
+        observation = before[-1]["printed"] if before else ""
         if share_of("leak", seed) < self.leaks:
             return f"<thought>it is known</thought><code>x = {self.reference[question]}</code>"
         return next_step(question, observation)
@@ -184,14 +185,14 @@ def asked_for(messages: list[dict[str, str]]) -> str:
     return "equal" if system.startswith(("Compare an answer", "Two candidate")) else "act"
 
 
-def first_wrong(question: str, steps: Sequence[str]) -> int:
+def first_wrong(question: str, steps: Sequence[dict[str, Any]]) -> int:
     """The first step that is not the canonical one after what was printed before it; the last when all are."""
     observation = ""
     for k, step in enumerate(steps, 1):
-        text, _, printed = step.strip("\n").partition("\nObservation: ")
-        if text != next_step(question, observation):
+        right = parse_turn(next_step(question, observation))
+        if (step["thought"], step["code"]) != (right.thought, right.code):
             return k
-        observation = printed
+        observation = step["printed"]
     return len(steps)
 
 
