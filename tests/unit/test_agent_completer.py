@@ -11,11 +11,13 @@ import pytest
 from aiohttp import web
 
 from score_distill.agent.completer import (
+    NEVER_ANSWERED,
     Completion,
     ContextOverflow,
     EndpointRefused,
     EndpointUnavailable,
     OpenAIClient,
+    RequestRefused,
     Usage,
 )
 from score_distill.api import Sampling
@@ -249,6 +251,24 @@ async def test_a_conversation_that_is_too_long_overflows_at_once(message: str):
         with pytest.raises(ContextOverflow):
             await chat(one)
     assert len(server.asked) == 1
+
+
+async def test_one_refused_request_is_told_apart_from_a_refused_key():
+    for status, kind in ((400, RequestRefused), (422, RequestRefused), (401, EndpointRefused), (404, EndpointRefused)):
+        async with client(FakeServer((status, "content filter"))) as one:
+            with pytest.raises(EndpointRefused) as caught:
+                await chat(one)
+            assert type(caught.value) is kind
+
+
+async def test_a_server_that_refuses_everything_is_refused_itself():
+    async with client(FakeServer((400, "no such parameter"))) as one:
+        for _ in range(NEVER_ANSWERED):
+            with pytest.raises(RequestRefused):
+                await chat(one)
+        with pytest.raises(EndpointRefused) as caught:
+            await chat(one)
+        assert type(caught.value) is EndpointRefused
 
 
 async def test_another_bad_request_is_refused_with_what_the_server_says():

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from score_distill.agent import prompts
-from score_distill.agent.completer import Completion, ContextOverflow, EndpointUnavailable, Usage
+from score_distill.agent.completer import Completion, ContextOverflow, EndpointUnavailable, RequestRefused, Usage
 from score_distill.agent.judge import Judge, JudgeFailed, judged, read_json, steps_equivalent
 from score_distill.agent.ledger import Account, Caller, Ledger
 from score_distill.agent.tools import TOOLS, chosen
@@ -123,7 +123,7 @@ async def test_the_judge_decides_where_rules_cannot():
         assert (verdict.correct, verdict.by) == (correct, "judge")
 
 
-@pytest.mark.parametrize("replies", [["no"] * 3, [ContextOverflow("600 of 512")]])
+@pytest.mark.parametrize("replies", [["no"] * 3, [ContextOverflow("600 of 512")], [RequestRefused("filtered")]])
 async def test_a_judge_that_fails_is_no_verdict(replies: list[Any]):
     verdict = await judged("math", TASK, "x", judge(*replies))
     assert (verdict.correct, verdict.by) == (None, "none")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from score_distill.agent.codeact import NO_CODE, CutOff, Stand, StudentActor, TeacherActor, Written, act, take
-from score_distill.agent.completer import Completion, ContextOverflow, Usage
+from score_distill.agent.completer import Completion, ContextOverflow, RequestRefused, Usage
 from score_distill.agent.environment import Scope, World
 from score_distill.agent.judge import Judge
 from score_distill.agent.localize import JudgeLocalizer, Located, NothingWrong, Reenactment, SetAside
@@ -110,6 +110,8 @@ class FakeCompleter:
         reply = self.replies.pop(0)
         if reply == "OVERFLOW":
             raise ContextOverflow("full")
+        if reply == "REFUSED":
+            raise RequestRefused("HTTP 400: content filter")
         return reply if isinstance(reply, Completion) else Completion(reply, Usage())
 
 
@@ -438,6 +440,22 @@ async def test_contexts_that_are_too_short_set_the_task_aside(tally: Tally):
     assert "context is too short" in str(found)
     found, *_ = await judged(tally, [located(1)], ["OVERFLOW"], READ, SUM)
     assert "context is too short" in str(found)
+
+
+async def test_a_refused_request_sets_the_task_aside_with_its_reason(tally: Tally):
+    found, *_ = await judged(tally, ["REFUSED"], [ADD], READ, SUM)
+    assert "HTTP 400: content filter" in str(found)
+    found, *_ = await judged(tally, [located(1)], ["REFUSED"], READ, SUM)
+    assert "HTTP 400: content filter" in str(found)
+    with pytest.raises(SetAside, match="at step 2: HTTP 400: content filter"):
+        await relived(tally, [READ, "REFUSED"], READ, SUM)
+
+
+async def test_an_attempt_ends_where_a_request_is_refused(tally: Tally):
+    async with Scope() as scope:
+        begun, teacher = Stand((), (scope.hold(world(tally)),)), TeacherActor([], GREEDY, 64)
+        stand, ending = await act(begun, teacher, FakeCompleter([READ, "REFUSED"]), max_steps=5, seed=0, scope=scope)
+    assert (len(stand.steps), ending) == (1, "refused")
 
 
 async def test_nothing_written_is_nothing_to_judge(tally: Tally):

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from score_distill.agent import prompts
 from score_distill.agent.chat import ChatFormat, Message, encode
-from score_distill.agent.completer import Completer, ContextOverflow, warmer
+from score_distill.agent.completer import Completer, ContextOverflow, RequestRefused, warmer
 from score_distill.agent.environment import Scope, World
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Author, Ending, Step, Trajectory
@@ -156,6 +156,8 @@ async def act(
             return stand, "out_of_context"
         except CutOff:
             return stand, "cut_off"
+        except RequestRefused:
+            return stand, "refused"
         stand = await take(stand, written, actor.author, scope)
         if not keep:
             await scope.release(stand.worlds[:-1], keep=stand.worlds[-1:])

@@ -23,11 +23,16 @@ from score_distill.errors import BadInput, Infrastructure
 
 T = TypeVar("T")
 WEIGHTS_HEADER = "x-score-weights"
+NEVER_ANSWERED = 32  # refusals after which a server that has answered nothing is taken to refuse everything
 TOO_LONG = re.compile(r"context.length|maximum model length")
 
 
 class EndpointRefused(BadInput):
     """The server will not answer such a request: wrong key, unknown model, malformed request. Not worth a retry."""
+
+
+class RequestRefused(EndpointRefused):
+    """The server will not answer this one request, as a content filter does; it has answered, or may answer, others."""
 
 
 class EndpointUnavailable(Infrastructure):
@@ -105,6 +110,7 @@ class OpenAIClient:
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=10)
         self._session: aiohttp.ClientSession | None = None
         self._key = ""
+        self._answered, self._refused = False, 0
 
     async def __aenter__(self) -> Self:
         headers = {}
@@ -228,8 +234,13 @@ class OpenAIClient:
             raise EndpointRefused(f"{where}: HTTP {status}: the key was refused; check the endpoint's apiKeySecret")
         if status == 400 and TOO_LONG.search(said):
             raise ContextOverflow(said)
+        if status in (400, 422):
+            self._refused += 1
+            every = not self._answered and self._refused > NEVER_ANSWERED
+            raise (EndpointRefused if every else RequestRefused)(f"{where}: HTTP {status}: {said}")
         if status != 200:
             raise EndpointRefused(f"{where}: HTTP {status}: {said}")
+        self._answered = True
         return content
 
     def _said(self, content: bytes) -> str:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from score_distill.agent import prompts
 from score_distill.agent.answers import check
 from score_distill.agent.chat import Message
-from score_distill.agent.completer import Completer, ContextOverflow, warmer
+from score_distill.agent.completer import Completer, ContextOverflow, RequestRefused, warmer
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Step, Task, Verdict
 from score_distill.api import Metric, Sampling
@@ -51,6 +51,8 @@ class Judge:
                 return read_json(reply.text, kind)
             except ContextOverflow as error:
                 raise JudgeFailed(f"the judge's context is too short: {error}") from error
+            except RequestRefused as error:
+                raise JudgeFailed(f"the judge's server refused the request: {error}") from error
             except ValueError as error:
                 fault = str(error)
         raise JudgeFailed(f"{self.tries} replies, none usable; the last: {fault}")

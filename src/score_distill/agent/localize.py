@@ -13,7 +13,7 @@ from typing import Protocol
 from score_distill.agent import prompts
 from score_distill.agent.chat import Message
 from score_distill.agent.codeact import Actor, CutOff, Stand, Written, take
-from score_distill.agent.completer import Completer, Completion, ContextOverflow
+from score_distill.agent.completer import Completer, Completion, ContextOverflow, RequestRefused
 from score_distill.agent.environment import Scope
 from score_distill.agent.equality import repeats
 from score_distill.agent.judge import Judge, JudgeFailed
@@ -68,7 +68,7 @@ class Reenactment:
                 written = await self.actor.write(self.teacher, before.steps, seed_of(self.seed, task.id, k))
             except ContextOverflow as error:
                 raise SetAside(f"the teacher's context is too short at step {k}: {error}") from error
-            except CutOff as error:
+            except (CutOff, RequestRefused) as error:
                 raise SetAside(f"the teacher at step {k}: {error}") from error
             own = await take(before, written, "teacher", scope)
             if own.steps[-1].code is None and not own.steps[-1].plan:
@@ -139,3 +139,5 @@ class JudgeLocalizer:
             )
         except ContextOverflow as error:
             raise SetAside(f"the repairing teacher's context is too short: {error}") from error
+        except RequestRefused as error:
+            raise SetAside(f"the repairing teacher's server refused the request: {error}") from error

@@ -69,6 +69,8 @@ async def mentor(
                 return done("set_aside", f"no verdict: {verdict.detail}")
             if verdict.correct:
                 return done("corrected" if corrections else "solved")
+            if ending == "refused":
+                return done("set_aside", "the student's server refused the request")
             if ending != "answered" and not (correct_unfinished and stand.steps):
                 return done("unfinished", ending)
             if len(corrections) == max_corrections:

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 Author = Literal["student", "teacher"]
-Ending = Literal["answered", "out_of_steps", "out_of_context", "cut_off"]
+Ending = Literal["answered", "out_of_steps", "out_of_context", "cut_off", "refused"]
 
 
 class Row(BaseModel):

@@ -16,6 +16,11 @@ from score_distill.stages.frame import Frame
 from score_distill.stages.outcomes import Outcome, Outcomes
 from score_distill.stages.task_loop import TaskLoop
 
+ENDED_EARLY = {
+    "cut_off": "a turn was longer than spec.method.agent.stepTokens",
+    "refused": "the teacher's server refused the request",
+}
+
 
 def run(config: StageConfig, store: Store) -> Summary:
     return Demonstrations(Frame(config, store)).run()
@@ -39,19 +44,22 @@ class Demonstrations(TaskLoop[Task, Demonstration]):
         kind = {True: "accepted", False: "rejected", None: "unjudged"}
         for row in outcomes:
             counts[kind[row["verdict"]["correct"]]] += 1
-            if row["trajectory"]["ending"] == "cut_off":
-                counts["cut_off"] += 1
+            if (ending := row["trajectory"]["ending"]) in ENDED_EARLY:
+                counts[ending] += 1
+        said = [
+            f"{counts[name]} of {len(outcomes)} demonstrations rejected: {why}"
+            for name, why in ENDED_EARLY.items()
+            if counts[name]
+        ]
         if not counts["accepted"]:
             raise ModelFailure(
                 f"the teacher solved none of {len(outcomes)} cold-start tasks; look at the samples in the ledger, at "
-                "spec.teacher.prompt and at spec.tasks.train.metric"
+                "spec.teacher.prompt and at spec.tasks.train.metric" + "".join(f"; {one}" for one in said)
             )
         for name, wanted in (("demonstrations.jsonl", True), ("rejected.jsonl", False)):
             chosen = (row for row in outcomes if (row["verdict"]["correct"] is True) is wanted)
             self.frame.writer.add_rows(name, chosen)
-        cut = counts["cut_off"]
-        said = f"{cut} of {len(outcomes)} demonstrations rejected: a turn was longer than spec.method.agent.stepTokens"
-        return self.finish(dict(counts), [said] if cut else [])
+        return self.finish(dict(counts), said)
 
 
 async def demonstrate(here: Floor, task: Task) -> Demonstration:

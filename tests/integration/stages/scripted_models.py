@@ -111,6 +111,8 @@ class ScriptedModels:
             self.faults[fault] += 1
         if fault == "500":
             return web.Response(status=500, text="scripted")
+        if fault in ("400", "401"):
+            return web.Response(status=int(fault), text="scripted")
         if fault == "429":
             return web.Response(status=429, headers={"Retry-After": "0"})
         usage = {"prompt_tokens": prompt, "completion_tokens": completion}

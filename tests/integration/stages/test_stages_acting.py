@@ -62,6 +62,20 @@ async def test_a_demonstration_whose_turn_was_cut_off_is_rejected_and_counted(ma
     assert "a turn was longer than spec.method.agent.stepTokens" in summary.message
 
 
+async def test_a_refused_request_costs_its_task_alone_and_a_refused_key_ends_the_step(make_place: MakePlace) -> None:
+    place = await make_place(ledger(40), scripted={"fault": lambda number: "400" if number == 9 else None})
+    await place.run("prepare")
+    summary = await place.run("demonstrate", INPUTS["demonstrate"])
+    assert (summary.counts["refused"], summary.counts["rejected"]) == (1, 1)
+    assert summary.counts["accepted"] > 0
+    assert "1 of" in summary.message
+    place.models.fault = lambda _: "401"
+    with pytest.raises(ExceptionGroup) as raised:
+        await (again := place.again("again")).run("prepare")
+        await again.run("demonstrate", INPUTS["demonstrate"])
+    assert exit_of(raised.value)[0] is Exit.BAD_INPUT
+
+
 async def test_a_teacher_that_solves_nothing_ends_the_step_and_commits_nothing(make_place: MakePlace) -> None:
     place = await make_place(ledger(20), scripted={"teacher_errs": 1.0})
     await place.run("prepare")
