@@ -62,3 +62,42 @@ def test_doubles_name_the_first():
     assert doubles.match(task("q", name="one")) is None
     assert doubles.match(task("Q!", name="two")) == ("same text as another training task", "one")
     assert doubles.match(task("r", name="three")) is None
+
+
+CHINESE = "小明有四十二个杯子，小红又给了他七个，后来他打破了三个，还送给邻居五个，现在他一共还剩下多少个杯子？"
+
+
+def test_chinese_is_compared_by_characters():
+    contamination = known(task(CHINESE))
+    assert (
+        contamination.match(task(CHINESE.replace("，", " ").replace("？", ""))).why == "same text as an evaluation task"
+    )
+    match = contamination.match(task("昨天老师问：" + CHINESE[:40] + "请回答。"))
+    assert match == ("shares 26 characters in a row with an evaluation task", "held-out")
+    assert contamination.match(task("昨天老师问：" + CHINESE[:20] + "请回答。")) is None
+    assert contamination.match(task("现在他一共还剩下多少个杯子？")) is None
+
+
+def test_a_nearly_equal_training_task_is_a_double_unless_a_number_differs():
+    text = f"{LONG} and then she counts every one of the cups again before it rains in 3 hours. How many has she?"
+    doubles = Doubles()
+    assert doubles.match(task(text, name="one")) is None
+    assert doubles.match(task(text.replace("How many", "Say how many"), name="two")) == (
+        "nearly the text of another training task",
+        "one",
+    )
+    assert doubles.match(task(text.replace("in 3 hours", "in 4 hours"), name="three")) is None
+    assert doubles.match(task(text.replace("forty two", "forty three"), name="words")) is None
+    assert doubles.match(task("Something else altogether, of 3 words or so", name="four")) is None
+
+
+def test_a_nearly_equal_chinese_training_task_is_a_double():
+    doubles = Doubles()
+    assert doubles.match(task(CHINESE, name="one")) is None
+    assert doubles.match(task(CHINESE.replace("现在", "现今"), name="two")).against == "one"
+    assert doubles.match(task(CHINESE.replace("打破了三个", "打破了二个"), name="three")) is None
+
+
+def test_empty_texts_are_no_trouble():
+    doubles = Doubles()
+    assert [doubles.match(task("?", name=name)) is None for name in ("one", "two")] == [True, False]

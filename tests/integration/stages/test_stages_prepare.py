@@ -82,6 +82,17 @@ async def test_a_fault_in_the_last_line_leaves_nothing_and_costs_nothing(
     assert list(place.store.list(RUN)) == []
 
 
+@pytest.mark.parametrize("content", [None, "", "{", '{"question": "q"}'])
+async def test_an_evaluation_set_that_cannot_be_read_is_refused(make_place: MakePlace, content: str | None) -> None:
+    place = await make_place(ledger(60))
+    (place.folder / "eval.jsonl").unlink()
+    if content is not None:
+        (place.folder / "eval.jsonl").write_text(content)
+    with pytest.raises(BadInput, match=r"eval\.jsonl"):
+        await place.run("prepare")
+    assert list(place.store.list(RUN)) == []
+
+
 async def test_an_empty_part_is_told_before_anything_is_spent(make_place: MakePlace) -> None:
     place = await make_place(ledger(2))
     with pytest.raises(BadInput, match=r"of 2 tasks 2 are left .* none fell into"):
