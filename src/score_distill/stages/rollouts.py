@@ -101,7 +101,7 @@ async def _one(
     caller = here.caller("student", item.task.id, "rl", "")
     begun = Stand(item.prefix, (start,))
     async with Scope() as scope:
-        stand, _ = await act(begun, actor, caller, max_steps=spec.method.agent.max_steps, seed=seed, scope=scope)
+        stand, ending = await act(begun, actor, caller, max_steps=spec.method.agent.max_steps, seed=seed, scope=scope)
     verdict = await judged(spec.tasks.train.metric, item.task, _answer(stand, item), here.judge(item.task, "verify"))
     new = stand.steps[len(item.prefix) :]
     answered, rl = _answer(stand, item) is not None, spec.method.rl
@@ -124,7 +124,7 @@ async def _one(
         logprobs=logprobs,
         reward=value or 0.0,
         judged=outcome,
-        lost=_lost(value, len(logprobs), len(whole.ids) > longest),
+        lost="refused" if ending == "refused" else _lost(value, len(logprobs), len(whole.ids) > longest),
     )
 
 

@@ -189,6 +189,25 @@ async def test_a_group_that_nobody_can_judge_is_lost_and_not_wrong(make_place: M
     assert [(one.row()["lost"], one.row()["reward"]) for one in unjudged.made] == [("unjudged", None)] * 3
 
 
+async def test_the_teacher_judges_a_rollout_where_rules_cannot_as_it_does_in_an_evaluation(
+    make_place: MakePlace,
+) -> None:
+    place = with_method(await make_place(ledger(60), share=0.0, prompt="Instructions"), "rl", group_size=3)
+    tasks = place.spec.tasks
+    train = tasks.model_copy(update={"train": tasks.train.model_copy(update={"metric": "math"})})
+    place = replace(place, spec=place.spec.model_copy(update={"tasks": train}))
+    [group] = await rolled(place, (item_of({**changing(), "answer": "∞"}, 3), 1, 4096))
+    assert [(one.judged.correct, one.reward) for one in group.rollouts] == [(False, 0.5)] * 3
+    assert place.models.answered["teacher", "equal"] == 3
+
+
+async def test_a_rollout_whose_request_was_refused_is_lost_and_not_wrong(make_place: MakePlace) -> None:
+    scripted = {"fault": lambda number: "400" if number == 2 else None}
+    place = with_method(await make_place(ledger(60), share=0.0, scripted=scripted), "rl", group_size=3)
+    [group] = await rolled(place, (item_of(changing(), 3), 1, 4096))
+    assert (len(group.rollouts), group.lost) == (2, Counter(refused=1))
+
+
 async def test_a_context_that_the_prefix_fills_leaves_nothing_to_learn(make_place: MakePlace) -> None:
     place = with_method(await make_place(ledger(60)), "rl", group_size=2)
     serving = place.spec.student.serving.model_copy(update={"context_length": 30})
