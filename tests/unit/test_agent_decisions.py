@@ -46,6 +46,12 @@ def test_without_a_final_answer_the_key_step_can_count(key, value):
     assert reward(Judged(False, False, key), TIERS, require_final_for_key=False) == value
 
 
+def test_a_key_step_that_is_merely_different_may_earn_nothing():
+    tiers = Rewards(final=1.0, key=0.5, avoid=0.0)
+    assert reward(Judged(True, False, "other"), tiers, require_final_for_key=True) == 0.0
+    assert reward(Judged(True, False, "chosen"), tiers, require_final_for_key=True) == 0.5
+
+
 def step(code: str | None, observation: str = "None", **more: object) -> Step:
     return Step(**{"author": "student", "text": code or "", "thought": "", **more}, code=code, observation=observation)
 

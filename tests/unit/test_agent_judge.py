@@ -12,7 +12,7 @@ from score_distill.agent.judge import Judge, JudgeFailed, judged, read_json, ste
 from score_distill.agent.ledger import Account, Caller, Ledger
 from score_distill.agent.tools import TOOLS, chosen
 from score_distill.agent.trajectory import Step, Task
-from score_distill.api import Sampling
+from score_distill.api import Correction, Sampling
 from score_distill.sandbox.client import ToolError
 
 GREEDY, WARM = Sampling(temperature=0), Sampling(temperature=0.7)
@@ -106,6 +106,12 @@ async def test_tries_have_a_bound_and_the_last_fault_is_told():
     with pytest.raises(JudgeFailed, match="3 replies, none usable; the last: no JSON object in 'last words'"):
         await asked.ask([], EQUIVALENT, "t")
     assert asked.completer.replies == ["never asked"]
+
+
+def test_right_or_wrong_and_where_are_two_questions_asked_without_chance():
+    assert Correction().judge_sampling.temperature == 0
+    assert set(SCHEMA["properties"]) == {"equivalent"}
+    assert set(prompts.first_wrong(1, 3).model_json_schema()["properties"]) == {"analysis", "step", "advice"}
 
 
 async def test_rules_come_before_the_judge():
@@ -253,6 +259,15 @@ def test_read_gives_one_document_a_call():
     for wrong in ({"args": [1]}, {"kwargs": {"n": 1}}):
         with pytest.raises(ToolError, match="takes no arguments"):
             call(None, *wrong.get("args", []), **wrong.get("kwargs", {}))
+
+
+def test_the_only_tool_gives_the_documents_of_its_task():
+    assert set(TOOLS) == {"read"}
+    task = Task(id="t", question="q", answer="a", documents=("one",))
+    given = [
+        asyncio.run(TOOLS["read"].call(task, cursor, [], {}))[0] for cursor in (None, 1, 99, "x", {"path": "/etc"})
+    ]
+    assert given == ["one", "End of documents.", "End of documents.", "one", "one"]
 
 
 def test_python_is_no_tool_that_code_calls():

@@ -1,13 +1,17 @@
+from pathlib import Path
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
 
 from score_distill.train.config import TrainConfig
+from score_distill.train.engine import Engine
 from score_distill.train.errors import DataError
 from score_distill.train.exchange import broadcast, flatten, unflatten
 from score_distill.train.launch import Process
 from score_distill.train.packing import epoch_plan
-from score_distill.train.policy import packed, replayed
+from score_distill.train.policy import Policy, PolicyConfig, packed, replayed
 from score_distill.train.rows import Rows, Sample
 
 SAMPLES = [
@@ -55,3 +59,9 @@ def test_replay_goes_through_all_rows_and_begins_again_in_another_order():
     )
     assert sorted(first) == sorted(second) == list(range(0, 60, 3))
     assert first != second
+
+
+def test_a_reference_model_is_there_only_where_its_divergence_counts(tmp_path: Path):
+    for settings, folder in ((PolicyConfig(), tmp_path), (PolicyConfig(kl_coefficient=0.1), None)):
+        with pytest.raises(ValueError, match="a KL coefficient needs a reference model"):
+            Policy(cast(Engine, None), settings, folder)

@@ -7,6 +7,8 @@ import pytest
 from tests.integration.stages.conftest import RUN, MakePlace, Place, ledger
 
 from score_distill.errors import BadInput
+from score_distill.stages.frame import Frame
+from score_distill.stages.pools import dev_tasks
 
 
 async def test_every_task_is_in_one_part_whatever_the_order_of_the_file(make_place: MakePlace) -> None:
@@ -43,6 +45,17 @@ async def test_contaminated_and_double_tasks_are_dropped_with_their_reason(make_
         "double": ("same text as another training task", train[5]["id"]),
     }
     assert (summary.counts["dropped"], summary.counts["kept"], summary.counts["eval_held"]) == (3, 60, 3)
+
+
+async def test_what_rl_looks_at_comes_from_the_training_tasks_and_no_evaluation_set(make_place: MakePlace) -> None:
+    train, held = ledger(60), ledger(5, "eval")
+    place = await make_place([*train, *({**row, "id": f"again-{row['id']}"} for row in held)], held)
+    await place.run("prepare")
+    (place.folder / "eval.jsonl").unlink()
+    looked = dev_tasks(Frame(place.config("rl", inputs=("prepare",)), place.store))
+    assert {task.id for task in looked} == {row["id"] for row in place.rows("prepare", "dev.jsonl")}
+    assert {task.id for task in looked} <= {row["id"] for row in train}
+    assert {task.question for task in looked}.isdisjoint(row["question"] for row in held)
 
 
 async def test_a_limit_takes_the_same_tasks_from_a_longer_file(make_place: MakePlace) -> None:

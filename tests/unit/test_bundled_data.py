@@ -1,0 +1,21 @@
+"""What data the repository brings along: made by its own code, so under its own licence and of no real person."""
+
+from pathlib import Path
+
+from examples.ledger.data import write
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+BROUGHT_BY_USERS = EXAMPLES / "gsm8k" / "data"
+
+
+def test_every_task_file_is_made_by_the_code_beside_it(tmp_path: Path) -> None:
+    write(tmp_path)
+    made = {EXAMPLES / "ledger" / "data" / path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    found = {path for path in EXAMPLES.rglob("*.jsonl*") if not path.is_relative_to(BROUGHT_BY_USERS)}
+    assert found == set(made)
+    assert all(path.read_bytes() == content for path, content in made.items())
+
+
+def test_data_of_others_is_named_with_its_licence_and_not_brought_along() -> None:
+    assert "github.com/openai/grade-school-math) (MIT)" in (EXAMPLES / "gsm8k" / "README.md").read_text("utf-8")
+    assert "examples/gsm8k/data" in (EXAMPLES.parent / ".gitignore").read_text("utf-8")
