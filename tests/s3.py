@@ -1,26 +1,48 @@
-"""A real S3 server on this machine that the cluster's pods reach: SeaweedFS with one bucket and one identity."""
+"""A real S3 server on this machine: SeaweedFS with one bucket and one identity; it refuses other secrets."""
 
 import json
 import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import boto3
 from botocore.config import Config
-from tests.cluster.processes import free_ports, start
+from tests.cluster.processes import Daemon, free_ports, start
 from tests.cluster.waiting import eventually
 
 BUCKET = "score"
 
 
-@dataclass(frozen=True)
+@dataclass
 class ObjectStore:
     """``environ`` reaches it from pods and from here."""
 
     environ: dict[str, str]
+    _command: list[object] = field(repr=False)
+    _log: Path = field(repr=False)
+    _daemon: Daemon | None = field(default=None, repr=False)
+
+    def start(self) -> None:
+        """Return when it stores; the bucket is made if it is not there."""
+        daemon = self._daemon = start(self._command, self._log)
+
+        def stores() -> None:
+            daemon.check()
+            client = self.client()
+            if BUCKET not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:
+                client.create_bucket(Bucket=BUCKET)
+            client.put_object(Bucket=BUCKET, Key="ready", Body=b"ready")
+
+        eventually(stores, within=90)
+
+    def kill(self) -> None:
+        """Nothing answers until it is started again; what it has it keeps."""
+        if self._daemon is not None:
+            self._daemon.kill()
+            self._daemon = None
 
     def upload(self, folder: Path, prefix: str) -> None:
         """Every file of the folder below the prefix."""
@@ -55,7 +77,7 @@ def object_store(host: str, folder: Path) -> Iterator[ObjectStore]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     kinds = ["master.port", "volume.port", "filer.port", "s3.port"]
-    names = [*kinds, *(f"{kind}.grpc" for kind in kinds), "metricsPort", "s3.port.iceberg"]
+    names = [*kinds, *(f"{kind}.grpc" for kind in kinds), "metricsPort"]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     options = {
         "dir": folder,
@@ -67,26 +89,20 @@ def object_store(host: str, folder: Path) -> Iterator[ObjectStore]:
         "s3.config": folder / "s3.json",
         "s3.iam": "false",
         "s3.autoCreateBucket": "false",
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
         **ports,
     }
     weed = Path(sys.executable).parent / "weed"
-    daemon = start([weed, "server", "-s3", *(f"-{name}={value}" for name, value in options.items())], folder / "log")
+    command = [weed, "server", "-s3", *(f"-{name}={value}" for name, value in options.items())]
     environ = {
         "AWS_ENDPOINT_URL": f"http://{host}:{ports['s3.port']}",
         "AWS_ACCESS_KEY_ID": access,
         "AWS_SECRET_ACCESS_KEY": secret,
     }
-    served = ObjectStore(environ)
-
-    def stores() -> None:
-        daemon.check()
-        client = served.client()
-        if BUCKET not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:
-            client.create_bucket(Bucket=BUCKET)
-        client.put_object(Bucket=BUCKET, Key="ready", Body=b"ready")
-
+    served = ObjectStore(environ, command, folder / "log")
     try:
-        eventually(stores, within=90)
+        served.start()
         yield served
     finally:
-        daemon.kill()
+        served.kill()

@@ -1,21 +1,27 @@
-"""``python -m tests.cluster up|down|status``: a cluster with one node for a person, with the worker image on it."""
+"""``python -m tests.cluster up|down|status``: a cluster with one node for a person, with the operator on it.
+
+An S3 server with the quickstart's models and tasks runs beside it, and the namespace ``team`` may read it.
+"""
 
 import argparse
 import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+import tempfile
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from tests.cluster import images, leftovers
 from tests.cluster.binaries import MODULES, CannotBuild, built, cache
 from tests.cluster.node import PLACE, SOCKET, check_machine, cluster, missing_packages
+from tests.cluster.product import installed
 from tests.cluster.waiting import eventually
 
 from score_distill.executors.local.processes import last_lines
 
 KEEPER, LOG = PLACE / "keeper", PLACE / "keeper.log"
+NAMESPACE = "team"
 
 
 def up() -> int:
@@ -47,8 +53,12 @@ def up() -> int:
 def keep(ready: int) -> None:
     """Hold a cluster until a signal ends this process; says on a pipe when it is up."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with cluster() as whole:
-        whole.import_image(images.worker())
+    with ExitStack() as ends:
+        folder = Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="score-distill-")))
+        whole = ends.enter_context(cluster())
+        for archive in (images.worker(), images.operator(folder)):
+            whole.import_image(archive)
+        ends.enter_context(installed(whole, folder)).prepare(NAMESPACE)
         KEEPER.write_text(str(os.getpid()))
         try:
             with os.fdopen(ready, "wb") as pipe:
@@ -94,8 +104,10 @@ def status() -> int:
         print("no cluster is up")
         return 1
     kubeconfig = cache() / "state" / "admin.kubeconfig"
-    print(f"a cluster is up; its image for workers is {images.WORKER}\n\n  export KUBECONFIG={kubeconfig}")
-    print(f"  export PATH={built('kubernetes')}:$PATH\n", flush=True)
+    print(f"a cluster with the operator is up\n\n  export KUBECONFIG={kubeconfig} PATH={built('kubernetes')}:$PATH\n")
+    print(f"  kubectl --namespace {NAMESPACE} apply -f examples/kubernetes/quickstart.yaml")
+    print(f"  kubectl --namespace {NAMESPACE} get drun quickstart --watch")
+    print(f"  kubectl --namespace {NAMESPACE} describe drun quickstart\n", flush=True)
     command = [built("kubernetes") / "kubectl", "--kubeconfig", kubeconfig, "get", "nodes,pods", "--all-namespaces"]
     return subprocess.run(command).returncode
 

@@ -1,11 +1,13 @@
 """Images as OCI archives, made without a registry and kept in the cache folder of the cluster's programs.
 
 ``WORKER`` has what the project's virtual environment needs of a system; the environment itself is mounted.
+``OPERATOR`` is what the project's Dockerfile makes.
 """
 
 import hashlib
 import io
 import json
+import os
 import platform
 import sys
 import tarfile
@@ -18,9 +20,12 @@ from tests.cluster.processes import run
 
 PAUSE = "registry.invalid/pause:1"
 WORKER = "registry.invalid/worker:1"
+OPERATOR = "registry.invalid/operator:1"
+PYTHON = "docker.io/library/python:3.11-slim-bookworm"
+ROOT = Path(__file__).parents[2]
 RELEASE = "bookworm"
 PACKAGES = ("python3", "ca-certificates", "libnuma1", "libstdc++6", "libseccomp2")
-NEEDED = {"gcc": "gcc", "mmdebstrap": "mmdebstrap"}
+NEEDED = {"gcc": "gcc", "mmdebstrap": "mmdebstrap", "buildah": "buildah"}
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OCI = "application/vnd.oci.image"
 
@@ -41,26 +46,62 @@ def pause() -> Path:
 
 def worker() -> Path:
     """Debian with Python and the libraries of torch and vLLM; takes a minute or two the first time, and root."""
-    recipe = [RELEASE, *PACKAGES, *(path.read_text() for path in _apt_sources())]
-    archive = cache() / f"worker-{_hash(*recipe)}.tar"
+    layer = _debian("worker", PACKAGES)
+    archive = layer.with_suffix(".tar")
     with alone(archive):
         if not archive.exists():
-            print(f"making the tests' worker image of Debian {RELEASE}: a minute or two, once ...", file=sys.stderr)
-            with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
-                layer = Path(folder) / "layer.tar"
-                run(
-                    "mmdebstrap",
-                    "--variant=minbase",
-                    "--mode=root",
-                    f"--include={','.join(PACKAGES)}",
-                    "--dpkgopt=path-exclude=/usr/share/doc/*",
-                    "--dpkgopt=path-exclude=/usr/share/man/*",
-                    RELEASE,
-                    layer,
-                    *_apt_sources(),
-                )
-                write_archive(archive, WORKER, [layer], ["python3"])
+            write_archive(archive, WORKER, [layer], ["python3"])
     return archive
+
+
+def operator(folder: Path) -> Path:
+    """The operator's image, as its Dockerfile makes it, as an archive in ``folder``; a minute."""
+    archive = folder / "operator.tar"
+    storage = folder / "buildah"
+    buildah = ("buildah", "--storage-driver=vfs", f"--root={storage / 'root'}", f"--runroot={storage / 'run'}")
+    base = run(*buildah, "from", "scratch").strip()
+    run(*buildah, "add", "--quiet", base, _python(), "/")
+    run(*buildah, "commit", "--quiet", "--rm", base, PYTHON)
+    how = ("--isolation=chroot", "--network=host", "--pull=never", *_trust(folder))
+    run(*buildah, "build", *how, f"--tag={OPERATOR}", ROOT)
+    run(*buildah, "push", "--quiet", OPERATOR, f"docker-archive:{archive}:{OPERATOR}")
+    return archive
+
+
+def _python() -> Path:
+    """A root file system that stands for the base image that the Dockerfiles name."""
+    return _debian("python", ("python3", "python3-venv", "ca-certificates"))
+
+
+def _trust(folder: Path) -> list[str]:
+    """What lets pip inside a build trust what it trusts here, where a machine has certificates of its own."""
+    given = os.environ.get("PIP_CERT")
+    if given is None:
+        return []
+    (folder / "pip.conf").write_text(f"[global]\ncert = {given}\n")
+    return [f"--volume={folder / 'pip.conf'}:/etc/pip.conf:ro", f"--volume={given}:{given}:ro"]
+
+
+def _debian(name: str, packages: Sequence[str]) -> Path:
+    """A minimal Debian with these packages, as a tar; made once."""
+    layer = cache() / f"{name}-{_hash(RELEASE, *packages, *(path.read_text() for path in _apt_sources()))}.layer"
+    with alone(layer):
+        if not layer.exists():
+            print(f"making a Debian {RELEASE} for {name}: a minute or two, once ...", file=sys.stderr)
+            partial = layer.with_name(f".{layer.name}.tar")
+            run(
+                "mmdebstrap",
+                "--variant=minbase",
+                "--mode=root",
+                f"--include={','.join(packages)}",
+                "--dpkgopt=path-exclude=/usr/share/doc/*",
+                "--dpkgopt=path-exclude=/usr/share/man/*",
+                RELEASE,
+                partial,
+                *_apt_sources(),
+            )
+            partial.rename(layer)
+    return layer
 
 
 def _apt_sources() -> list[Path]:
@@ -69,7 +110,9 @@ def _apt_sources() -> list[Path]:
     return [path for path in found if path.exists() and RELEASE in path.read_text()][:1]
 
 
-def write_archive(archive: Path, name: str, layers: Sequence[Path], command: Sequence[str]) -> None:
+def write_archive(
+    archive: Path, name: str, layers: Sequence[Path], command: Sequence[str], environ: Sequence[str] = ()
+) -> None:
     """An OCI archive of uncompressed layers, oldest first; it appears whole or not at all."""
     digests = [_digest(layer) for layer in layers]
     configuration = _json(

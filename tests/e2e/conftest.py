@@ -6,9 +6,10 @@ from tests.cluster.node import Cluster
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """A real cluster with one node that has the worker image. Share it by namespaces."""
-    archive = images.worker()
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real cluster with one node that has the images. Share it by namespaces."""
+    archives = images.worker(), images.operator(tmp_path_factory.mktemp("images"))
     with node.cluster() as whole:
-        whole.import_image(archive)
+        for archive in archives:
+            whole.import_image(archive)
         yield whole

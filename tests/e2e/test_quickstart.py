@@ -1,24 +1,26 @@
-"""`kubectl apply` of the quickstart, made small: a student comes out, whatever is killed on the way."""
+"""`kubectl apply` of the quickstart, made small, in two namespaces at once: students come out, whatever goes wrong."""
 
 import base64
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import psutil
 import pytest
 import yaml
 from kubernetes.client.exceptions import ApiException
 from tests.cluster.node import Cluster
+from tests.cluster.product import ROOT, Body, Installed, Run, condition, installed, step
 from tests.cluster.waiting import eventually
-from tests.e2e.installed import ROOT, Body, Installed, condition, installed, step
 
 QUICKSTART = ROOT / "examples/kubernetes/quickstart.yaml"
 STEPS = ["prepare", "demonstrate", "warmup", "mentor", "sft", "rl", "evaluate"]
 MODELS = ["base", "init", "sft", "rl", "teacher"]
 
 
-def shrunken(name: str) -> Body:
+def shrunken() -> Body:
     manifest: Body = yaml.safe_load(QUICKSTART.read_text())
-    manifest["metadata"]["name"] = name
     spec = manifest["spec"]
     spec["tasks"]["train"]["limit"] = 60
     spec["tasks"]["eval"][0]["limit"] = 30
@@ -34,76 +36,163 @@ def shrunken(name: str) -> Body:
 
 @pytest.fixture(scope="module")
 def product(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    with installed(cluster, "distill", tmp_path_factory.mktemp("product")) as found:
-        found.start_operator()
+    with installed(cluster, tmp_path_factory.mktemp("product")) as found:
         yield found
 
 
-def running(name: str):  # type: ignore[no-untyped-def]
-    return lambda status: step(status, name).get("state") == "Running"
+@pytest.fixture(scope="module")
+def runs(product: Installed) -> list[Run]:
+    """Two of one name in two namespaces."""
+    found = [Run(product, namespace, "quickstart") for namespace in ("distill", "other")]
+    for run in found:
+        product.prepare(run.namespace)
+    return found
 
 
-def jobs(product: Installed) -> list[str]:
-    return sorted(job.metadata.name for job in product.batch.list_namespaced_job(product.namespace).items)
+def delete_job(run: Run, name: str) -> None:
+    run.product.batch.delete_namespaced_job(name, run.namespace, body={"propagationPolicy": "Background"})
+
+
+def crash(run: Run, role: str) -> None:
+    """SIGKILL to vLLM in the pods of that role."""
+    [pod] = run.pods(f",distill.score.dev/role={role}")
+    mark = str(pod.metadata.uid).replace("-", "")
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        if "vllm.entrypoints.openai.api_server" in (process.info["cmdline"] or ()) and mark in groups_of(process.pid):
+            process.kill()
+            return
+    raise AssertionError(f"no vLLM of the {role} runs")
+
+
+def groups_of(pid: int) -> str:
+    with open(f"/proc/{pid}/cgroup") as file:
+        return file.read().replace("-", "").replace("_", "")
+
+
+def suspend_and_resume(run: Run) -> None:
+    run.patch({"suspend": True})
+    run.until(lambda status: condition(status, "Suspended").get("status") == "True", within=60)
+
+    def nothing_runs() -> None:
+        assert {pod.status.phase for pod in run.pods()} <= {"Succeeded", "Failed"}
+
+    eventually(nothing_runs, within=180)
+    run.patch({"suspend": False})
+
+
+def lose_pod(run: Run, name: str) -> None:
+    """As when its node is gone: no grace, nothing said."""
+    [pod] = run.pods(f",distill.score.dev/step={name}")
+    run.product.core.delete_namespaced_pod(pod.metadata.name, run.namespace, grace_period_seconds=0)
+
+
+def lose_store(run: Run, seconds: float = 60) -> None:
+    run.product.store.kill()
+    time.sleep(seconds)
+    run.product.store.start()
+
+
+Fault = tuple[Run, str, Callable[[], Any]]
+
+
+def suffer(runs: list[Run], faults: list[Fault], within: float) -> list[Body]:
+    """Let each fault happen when its step runs; the statuses of the runs once all have succeeded."""
+    left = list(faults)
+
+    def all_have_succeeded() -> list[Body]:
+        statuses = {run.namespace: run.status() for run in runs}
+        for fault in list(left):
+            run, name, act = fault
+            if step(statuses[run.namespace], name).get("state") == "Running":
+                left.remove(fault)
+                act()
+        for status in statuses.values():
+            if condition(status, "Succeeded").get("status") == "False":
+                pytest.fail(yaml.safe_dump(status))
+            assert condition(status, "Succeeded").get("status") == "True", yaml.safe_dump(status)
+        return list(statuses.values())
+
+    found = eventually(all_have_succeeded, within=within, every=0.3)
+    assert not left, [name for _, name, _ in left]
+    return found
 
 
 @pytest.mark.timeout(3000)
-def test_a_run_ends_succeeded_though_its_operator_is_killed_and_its_children_are_deleted(product: Installed) -> None:
-    product.apply(shrunken("quickstart"))
-    product.until("quickstart", running("demonstrate"), within=400)
-    product.kill_operator()
-    product.start_operator()
-    product.until("quickstart", running("mentor"), within=600)
-    product.batch.delete_namespaced_job(
-        "quickstart-mentor-1", product.namespace, body={"propagationPolicy": "Background"}
-    )
-    product.until("quickstart", running("sft"), within=600)
-    product.kill_operator()
-    product.start_operator()
-    status = product.until("quickstart", lambda status: condition(status, "Succeeded").get("status") == "True", 1500)
+def test_runs_end_succeeded_whatever_goes_wrong_on_the_way(product: Installed, runs: list[Run]) -> None:
+    for run in runs:
+        run.apply(shrunken())
+    one, other = runs
+    faults: list[Fault] = [
+        (one, "demonstrate", product.kill_operator),
+        (other, "demonstrate", lambda: crash(other, "teacher")),
+        (one, "mentor", lambda: delete_job(one, "quickstart-mentor-1")),
+        (other, "mentor", lambda: suspend_and_resume(other)),
+        (one, "sft", product.kill_operator),
+        (one, "rl", product.cluster.plane.restart_apiserver),
+        (other, "rl", lambda: lose_pod(other, "rl")),
+        (other, "evaluate", lambda: lose_store(other)),
+    ]
+    statuses = suffer(runs, faults, within=2400)
 
-    assert [(one["name"], one["state"]) for one in status["steps"]] == [(name, "Succeeded") for name in STEPS]
-    assert [one["attempt"] for one in status["steps"]] == [1] * len(STEPS)
-    assert [one["model"] for one in status["scores"]] == MODELS
-    assert all(one["n"] == 30 and 0 <= one["low"] <= one["score"] <= one["high"] <= 1 for one in status["scores"])
-    assert step(status, "mentor")["done"] == step(status, "mentor")["total"] > 0
-    assert status["usage"]["teacherTokens"] > 0
-    key = status["artifacts"]["report"].removeprefix("s3://score/")
-    assert b"</html>" in product.store.read(key)
-    report = json.loads(product.store.read(key.replace(".html", ".json")))
-    assert [one["model"] for one in report["scores"]] == MODELS
-    assert jobs(product) == sorted(f"quickstart-{name}-1" for name in STEPS)
+    for run, status in zip(runs, statuses, strict=True):
+        assert [(one["name"], one["state"]) for one in status["steps"]] == [(name, "Succeeded") for name in STEPS]
+        assert [one["model"] for one in status["scores"]] == MODELS
+        assert all(one["n"] == 30 and 0 <= one["low"] <= one["score"] <= one["high"] <= 1 for one in status["scores"])
+        assert step(status, "mentor")["done"] == step(status, "mentor")["total"] > 0
+        assert status["usage"]["teacherTokens"] > 0
+        key = status["artifacts"]["report"].removeprefix("s3://score/")
+        assert b"</html>" in product.store.read(key)
+        report = json.loads(product.store.read(key.replace(".html", ".json")))
+        assert [one["model"] for one in report["scores"]] == MODELS
 
-    def models_are_gone() -> None:
-        label = "distill.score.dev/role in (teacher,student)"
-        assert not product.core.list_namespaced_pod(product.namespace, label_selector=label).items
+        def models_are_gone(run: Run = run) -> None:
+            assert not run.pods(",distill.score.dev/role in (teacher,student)")
 
-    eventually(models_are_gone, within=120)
+        eventually(models_are_gone, within=120)
+    assert [one["attempt"] for one in statuses[0]["steps"]] == [1] * len(STEPS)
+    assert one.jobs() == sorted(f"quickstart-{name}-1" for name in STEPS)
+    lost = {step(statuses[1], name)["attempt"] for name in ("prepare", "warmup", "mentor", "sft")}
+    assert lost == {1}
+    assert step(statuses[1], "rl")["attempt"] == 2
 
 
-def test_no_key_is_in_what_people_see(product: Installed) -> None:
+def test_no_key_is_in_what_people_see(product: Installed, runs: list[Run]) -> None:
     keys = [*product.store.environ.values()][1:]
-    for secret in product.core.list_namespaced_secret(product.namespace).items:
-        if secret.metadata.name.startswith("quickstart-keys"):
-            keys += [base64.b64decode(value).decode() for value in secret.data.values()]
-    assert len(keys) == 4
-    keys.remove("score")
-    seen = [product.log(), json.dumps(product.status("quickstart"))]
-    for one in product.core.list_namespaced_config_map(product.namespace).items:
-        seen.append(json.dumps(one.data))
-    for pod in product.core.list_namespaced_pod(product.namespace).items:
-        seen.append(str(pod.spec))
-        seen.append(str(product.core.read_namespaced_pod_log(pod.metadata.name, product.namespace, container="stage")))
+    seen = [product.log()]
+    for run in runs:
+        for secret in product.core.list_namespaced_secret(run.namespace).items:
+            if secret.metadata.name.startswith("quickstart-keys"):
+                keys += [base64.b64decode(value).decode() for value in secret.data.values()]
+        seen.append(json.dumps(run.status()))
+        seen += [json.dumps(one.data) for one in product.core.list_namespaced_config_map(run.namespace).items]
+        seen += [str(one.message) for one in product.core.list_namespaced_event(run.namespace).items]
+        for pod in run.pods():
+            seen.append(str(pod.spec))
+            seen.append(str(product.core.read_namespaced_pod_log(pod.metadata.name, run.namespace, container="stage")))
     seen += [product.store.read(name).decode("latin-1") for name in product.store.keys("runs/")]
-    assert len(seen) > 20
+    assert len(keys) == 6
+    keys.remove("score")
+    assert len(seen) > 40
     assert not [text for text in seen for key in keys if key in text]
 
 
-def test_a_deleted_run_leaves_nothing(product: Installed) -> None:
-    product.delete("quickstart")
+def test_a_run_of_the_same_name_begins_anew(product: Installed, runs: list[Run]) -> None:
+    run = runs[1]
+    before = run.status()["artifacts"]["run"]
+    run.delete()
+    eventually(lambda: run.apply(shrunken()), within=30)
+    status = run.until(lambda status: step(status, "prepare").get("state") == "Succeeded", within=180)
+    assert step(status, "prepare")["attempt"] == 1
+    assert status["artifacts"]["run"] != before
+    run.delete()
+
+
+def test_a_deleted_run_leaves_nothing(product: Installed, runs: list[Run]) -> None:
+    run = runs[0]
+    run.delete()
 
     def gone() -> None:
-        core, namespace, label = product.core, product.namespace, "distill.score.dev/run=quickstart"
+        core, namespace, label = product.core, run.namespace, "distill.score.dev/run=quickstart"
         left = [
             *core.list_namespaced_pod(namespace, label_selector=label).items,
             *core.list_namespaced_config_map(namespace, label_selector=label).items,
@@ -115,4 +204,4 @@ def test_a_deleted_run_leaves_nothing(product: Installed) -> None:
 
     eventually(gone, within=180)
     with pytest.raises(ApiException):
-        product.status("quickstart")
+        run.status()
