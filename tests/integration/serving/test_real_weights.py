@@ -3,7 +3,9 @@
 import json
 import os
 from collections.abc import AsyncIterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +14,7 @@ import pytest
 import torch
 from tests.integration.serving.test_real_gateway import free_port, running
 from tests.integration.serving.tied import write_tied
+from tests.integration.train.conftest import write_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from score_distill.agent.completer import OpenAIClient
@@ -24,6 +27,11 @@ from score_distill.serving.probe import MEAN_DIFFERENCE, accept, difference, rea
 from score_distill.serving.reload import reload
 from score_distill.serving.untie import copy, untie
 from score_distill.serving.weights import model_server
+from score_distill.train import launch
+from score_distill.train.checkpoints import Checkpoints
+from score_distill.train.config import TrainConfig
+from score_distill.train.export import export
+from score_distill.train.sft import train_sft
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -99,3 +107,24 @@ async def what_was_sampled_is_told_of_after_temperature_and_top_p(client: OpenAI
         assert token in nucleus
         expected = (probabilities[token] / probabilities[nucleus].sum()).log()
         assert said == pytest.approx(float(expected), abs=1e-4)
+
+
+async def test_vllm_computes_with_what_the_trainer_made_of_a_tied_student(tmp_path: Path) -> None:
+    tied, base = write_tied(tmp_path / "tied"), tmp_path / "base"
+    with ProcessPoolExecutor(1, get_context("spawn")) as trainer:
+        exported = trainer.submit(fine_tuned, tied, tmp_path).result()
+    untie(tied, base, copy)
+    probe = read_probe(exported)
+    async with serving(base, "float32", tmp_path) as served, OpenAIClient(served) as client:
+        loaded = await model_server(served, "float32").load(exported)
+        assert await client.prompt_logprobs(probe.ids) == pytest.approx(probe.logprobs, abs=1e-4)
+    assert loaded.before > 0.1
+    assert loaded.difference < 1e-4
+
+
+def fine_tuned(model: Path, folder: Path) -> Path:
+    """A few steps of the real trainer, in a process of its own, and its export."""
+    rows = write_rows(folder / "rows.jsonl")
+    config = TrainConfig(learning_rate=1e-2, pack_tokens=128, tokens_per_step=384, checkpoint_every=0)
+    engine, _ = train_sft(model, rows, config, Checkpoints(folder / "checkpoints"), launch.join())
+    return export(engine, folder / "exported")
