@@ -328,7 +328,7 @@ FORGERIES = {
     "closing everything": "os.closerange(0, 100); time.sleep(9)",
     "another file in its place": "open('x', 'w'); os.dup2(os.open('x', os.O_RDONLY), 3); time.sleep(9)",
     "a flood": "while True: os.write(3, b'\\xff' * 65536)",
-    "a first word again": f"{RAW}\nsyscall({number('prctl')}, 0x53434F52, 1, 0, 0, 0)\ntime.sleep(9)",
+    "a first word again": f"{RAW}\nsyscall({number('prctl')}, 1, 9, 1, 0, 0)\ntime.sleep(9)",
     "a fork as the daemon has it made": f"{RAW}\nsyscall({number('clone')}, 0x8011, 0, 0, 0, 0)\ntime.sleep(9)",
 }
 

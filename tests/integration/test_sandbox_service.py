@@ -192,22 +192,92 @@ async def test_a_daemon_killed_at_any_moment_leaves_no_process():
             await until(lambda processes=processes: not any(map(alive, processes)))
 
 
-async def test_the_daemon_ends_with_whoever_started_it():
-    code = (
-        "import asyncio, os, sys\nfrom score_distill.sandbox.local import start\n"
-        "async def main():\n    async with start(libraries=()) as sandbox:\n"
-        "        await (await sandbox.open()).run('x = 1')\n"
-        "        print(sandbox._transport.get_extra_info('socket').getpeername(), flush=True)\n"
-        "        await asyncio.sleep(99)\nasyncio.run(main())\n"
-    )
+DEATHLESS = """
+import sys
+session = sys.modules["score_distill.sandbox.session"]
+class Libc:
+    syscall, setitimer = session._LIBC.syscall, session._LIBC.setitimer
+    def prctl(self, option, signal, *more, real=session._LIBC.prctl):
+        if (option, more) == (1, (0, 0, 0)): return 0
+        result = real(option, signal, *more)
+        real(1, 0, 0, 0, 0)
+        return result
+session._LIBC = Libc()
+"""
+ENDLESS = """
+import time
+while True:
+    try: time.sleep(99)
+    except BaseException: pass
+"""
+
+
+def parent_of(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+async def test_a_supervisor_that_is_killed_leaves_no_process():
+    """Not even one of a state whose forks do all they can not to ask to die with the daemon."""
+    async with start(Limits(), libraries=()) as sandbox:
+        daemon = daemon_of(sandbox)
+        hostile = (await (await sandbox.open()).run(DEATHLESS)).branch
+        before = children_of(daemon)
+        under_way = asyncio.ensure_future(hostile.run(ENDLESS))
+        await until(lambda: children_of(daemon) > before)
+        assert (await (await sandbox.open()).run("x = 1")).error is None
+        processes = {daemon, *children_of(daemon)}
+        os.kill(parent_of(daemon), signal.SIGKILL)
+        with pytest.raises(SandboxLost):
+            await under_way
+        await until(lambda: not any(map(alive, processes)))
+
+
+STARTER = """
+import asyncio, os, signal
+from score_distill.sandbox.local import start
+async def main():
+    async with start(libraries=()) as sandbox:
+        await (await sandbox.open()).run("x = 1")
+        if SIBLING and not (pid := os.fork()):
+            os.close(1)
+            signal.pause()
+        print(sandbox.socket_path, pid if SIBLING else 0, flush=True)
+        await asyncio.sleep(99)
+asyncio.run(main())
+"""
+
+
+async def killed_starter(sibling):
+    """The socket of a daemon whose starter is killed, its processes, and that of a fork of the starter, if any."""
+    code = STARTER.replace("SIBLING", str(sibling))
     starter = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
-    path = (await starter.stdout.readline()).decode().strip()
+    path, fork = (await starter.stdout.readline()).decode().split()
     sandbox = await Sandbox.connect(path)
     daemon = daemon_of(sandbox)
     processes = {daemon, *children_of(daemon)}
     starter.kill()
     await starter.wait()
+    return Path(path), processes, int(fork)
+
+
+@pytest.mark.parametrize("sibling", [False, True], ids=["alone", "with a fork that has the same files open"])
+async def test_the_daemon_ends_with_whoever_started_it(sibling):
+    _, processes, fork = await killed_starter(sibling)
+    try:
+        await until(lambda: not any(map(alive, processes)))
+    finally:
+        if fork:
+            os.kill(fork, signal.SIGKILL)
+
+
+async def test_a_folder_that_a_killed_starter_left_is_cleared_at_the_next_start():
+    path, processes, _ = await killed_starter(False)
     await until(lambda: not any(map(alive, processes)))
+    assert path.parent.exists()
+    async with start(Limits(), libraries=()) as one:
+        assert not path.parent.exists()
+        async with start(Limits(), libraries=()):
+            assert (await (await one.open()).run("print(open('a', 'w').write('x'))")).output == "1"
 
 
 async def test_a_missing_daemon_is_lost_and_says_retry():

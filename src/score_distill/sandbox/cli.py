@@ -1,18 +1,20 @@
 """Trying the sandbox by hand: a prompt, or the cells of a Python file as the steps of one session.
 
-Exit codes: 0 when every step ran, 1 when the last step ended in an error, 2 when there is nothing to run.
+Exit codes: 0 when every step ran, 1 when the last step ended in an error, 2 when there is nothing to run, 3 when the
+sandbox itself failed.
 """
 
 import asyncio
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from score_distill.errors import StageError
 from score_distill.sandbox.client import StepResult
 from score_distill.sandbox.local import start
 
@@ -29,7 +31,7 @@ def cells(source: str) -> list[str]:
 def prompt(context: typer.Context) -> None:
     """Read code from the terminal, a step at an empty line, until the end of input."""
     if context.invoked_subcommand is None:
-        asyncio.run(_session(_typed(), lambda result: print(result.output)))
+        _ended(_session(_typed(), lambda result: print(shown(result.output), flush=True)))
 
 
 @app.command()
@@ -43,8 +45,24 @@ def run(file: Annotated[Path, typer.Argument(help="a Python file, its cells divi
     if not steps:
         print(f"{file}: no code; write at least one cell", file=sys.stderr)
         raise typer.Exit(2)
-    last = asyncio.run(_session(iter(steps), lambda result: print(json.dumps(_observation(result)), flush=True)))
+    last = _ended(_session(iter(steps), lambda result: print(json.dumps(_observation(result)), flush=True)))
     raise typer.Exit(1 if last and last.error else 0)
+
+
+def shown(text: str) -> str:
+    """``text`` with everything escaped that a terminal would obey and not print."""
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def _ended(session: Coroutine[Any, Any, StepResult | None]) -> StepResult | None:
+    """The last result of a session; an error of the sandbox is a message, and the exit that it carries."""
+    try:
+        return asyncio.run(session)
+    except StageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(error.exit) from None
 
 
 async def _session(steps: Iterator[str], show: Callable[[StepResult], None]) -> StepResult | None:

@@ -26,13 +26,15 @@ from score_distill.sandbox.zygotes import start_zygote
 _PR_SET_DUMPABLE = 4
 _WATCH_SECONDS = 0.1
 _STRAY_SECONDS = 0.5
+_BEAT_SECONDS = 1.0
 
 
 class ZygoteLost(Infrastructure):
     """The machine ended the zygote, and without it no session can begin."""
 
 
-_BEAT_SECONDS = 1.0
+class NoSocket(Infrastructure):
+    """The socket cannot be made where it is to be."""
 
 
 async def serve(
@@ -76,10 +78,12 @@ async def serve(
 def _listener(path: Path) -> socket.socket:
     """Of mode 0660 from the first moment; a socket that an earlier daemon left is replaced."""
     listener = socket.socket(socket.AF_UNIX)
-    path.unlink(missing_ok=True)
     before = os.umask(0o117)
     try:
+        path.unlink(missing_ok=True)
         listener.bind(os.fspath(path))
+    except OSError as error:
+        raise NoSocket(f"no socket can be made at {path}: {error}; choose another folder, by TMPDIR") from error
     finally:
         os.umask(before)
     listener.listen(128)

@@ -2,7 +2,8 @@
 
 The zygote's filter stops these calls and the kernel tells the daemon which process asks, so nothing a session says is
 believed. A fork is granted once, to the process that the daemon has just asked for it; any other ends the asker. The
-child proves whose it is by a number that only its parent was told, and gets its channel and its output put in place.
+child's first word asks the kernel to end it with the daemon, so none that is known can outlive it; beside it stands a
+number that only its parent was told, by which it proves whose it is, and gets its channel and its output put in place.
 File calls are not let through but done by the daemon (`files`), inside the folder of the step that asks.
 """
 
@@ -63,7 +64,7 @@ class Grants:
                 case "clone":
                     self._fork(number, pid)
                 case "prctl":
-                    self._born(number, pid, arguments[1])
+                    self._born(number, pid, arguments[2])
                 case name:
                     self._file_call(number, pid, name, arguments)
 
@@ -84,7 +85,7 @@ class Grants:
         birth.channel.pid = pid
         for place, descriptor in birth.descriptors.items():
             self._add(number, descriptor, _AT_NUMBER, place)
-        self._respond(number)
+        self._respond(number, flags=_CONTINUE)
         birth.done.set_result(None)
 
     def _file_call(self, number: int, pid: int, call: str, arguments: list[int]) -> None:

@@ -2,19 +2,23 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 from score_distill.sandbox.client import Sandbox, SandboxError
 from score_distill.sandbox.limits import LIBRARIES, Limits
 
+_PREFIX = "sandbox-"
+_IN_USE = "in-use"
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.01
 _END_SECONDS = 10.0
@@ -25,10 +29,10 @@ async def start(
     limits: Limits | None = None, libraries: Collection[str] = LIBRARIES, allow_missing: Collection[str] = ()
 ) -> AsyncIterator[Sandbox]:
     """A sandbox with its own daemon. ``libraries`` are imported beforehand, and are all besides the standard ones."""
-    with tempfile.TemporaryDirectory(prefix="sandbox-") as folder:
-        path, scratch = Path(folder) / "sandbox.sock", Path(folder) / "scratch"
+    _clear()
+    with _folder() as folder:
+        path, scratch = folder / "sandbox.sock", folder / "scratch"
         scratch.mkdir()
-        os.chmod(folder, 0o711)
         arguments = {
             "limits": asdict(limits or Limits()),
             "socket": str(path),
@@ -53,6 +57,28 @@ async def start(
         finally:
             os.close(write)
             await _ended(daemon)
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder of one's own, with a file that is locked for as long as whoever made it lives."""
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name, tempfile.NamedTemporaryFile(dir=name) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.link(lock.name, f"{name}/{_IN_USE}")
+        os.chmod(name, 0o711)
+        yield Path(name)
+
+
+def _clear() -> None:
+    """Remove the folders of those that were killed before they could."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError), open(folder / _IN_USE) as lock:
+            if os.fstat(lock.fileno()).st_uid != os.geteuid():
+                continue
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for closed in folder.glob("scratch/*"):
+                closed.chmod(0o700)
+            shutil.rmtree(folder)
 
 
 async def _ready(path: Path, daemon: subprocess.Popen[bytes]) -> None:

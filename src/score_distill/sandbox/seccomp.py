@@ -18,7 +18,6 @@ from score_distill.sandbox.session import APART
 CLONE_PARENT = 0x8000
 FORK_FLAGS = CLONE_PARENT | signal.SIGCHLD
 WRITING = (os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC)
-HELLO = 0x53434F52  # an option of prctl that the kernel has not; a child's first word
 CHANGING = ("mkdir", "mkdirat", "unlink", "unlinkat", "rmdir", "rename", "renameat", "renameat2")
 
 _EPERM, _ENOSYS = 1, 38
@@ -51,7 +50,6 @@ def allow_list() -> bytes:
         rules.add_rule(ALLOW, "ioctl", Arg(1, EQ, command))
     rules.add_rule(ALLOW, "clone", Arg(0, EQ, FORK_FLAGS))
     rules.add_rule(ALLOW, "prctl", Arg(0, EQ, _PR_SET_PDEATHSIG), Arg(1, EQ, signal.SIGKILL))
-    rules.add_rule(ALLOW, "prctl", Arg(0, EQ, HELLO))
     rules.add_rule(ALLOW, "landlock_restrict_self", Arg(0, EQ, APART), Arg(1, EQ, 0))
     rules.add_rule(ALLOW, "prlimit64", Arg(0, EQ, 0), Arg(2, EQ, 0))
     rules.add_rule(ALLOW, "sched_getaffinity", Arg(0, EQ, 0))
@@ -68,7 +66,7 @@ def ask_list() -> bytes:
     rules = pyseccomp.SyscallFilter(ALLOW)
     rules.set_attr(pyseccomp.Attr.ACT_BADARCH, KILL_PROCESS)
     rules.add_rule(NOTIFY, "clone", Arg(0, EQ, FORK_FLAGS))
-    rules.add_rule(NOTIFY, "prctl", Arg(0, EQ, HELLO))
+    rules.add_rule(NOTIFY, "prctl", Arg(0, EQ, _PR_SET_PDEATHSIG))
     for flag in WRITING:
         rules.add_rule(NOTIFY, "openat", Arg(2, MASKED_EQ, flag, flag))
     for name in CHANGING:

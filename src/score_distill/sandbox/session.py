@@ -29,7 +29,7 @@ from score_distill.sandbox.wire import WireError, check_depth
 NOTHING, STDOUT, STDERR, CONTROL = 0, 1, 2, 3
 APART = 4  # in the first process of a session, until it is set apart
 FORK_FLAGS = 0x8000 | signal.SIGCHLD  # CLONE_PARENT: a child of the daemon
-PR_SET_PDEATHSIG, PR_HELLO = 1, 0x53434F52
+PR_SET_PDEATHSIG = 1
 TOKEN = struct.Struct("=Q")
 
 _HEADER = struct.Struct(">I")
@@ -63,7 +63,6 @@ class Session:
         """Be a frozen state until asked to fork; the child executes a step and is then a state itself."""
         while True:
             _wait_for_fork()
-            _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != self._daemon:
                 os._exit(0)
             step = receive()
@@ -160,14 +159,17 @@ def _disarm() -> None:
 
 
 def _wait_for_fork() -> None:
-    """Return in a child of this process; its first word to the daemon gets it a channel and an output of its own."""
+    """Return in a child of this process.
+
+    Its first word to the daemon, by which it gets a channel and an output of its own, is that it will die with it.
+    """
     while True:
         token = _read(TOKEN.size)
         pid = _LIBC.syscall(_CLONE, FORK_FLAGS, 0, 0, 0, 0)
         if pid < 0:
             send({"refused": os.strerror(ctypes.get_errno())})
         elif pid == 0:
-            if _LIBC.prctl(PR_HELLO, ctypes.c_ulong(*TOKEN.unpack(token)), 0, 0, 0):
+            if _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, ctypes.c_ulong(*TOKEN.unpack(token)), 0, 0):
                 os._exit(1)
             return
 

@@ -1,9 +1,9 @@
 """The process above the daemon: it outlives it just long enough to end whatever the daemon left behind.
 
 Session processes are children of the daemon; when the daemon dies they pass to this process, a child subreaper, which
-kills them. It stops the daemon when it is told to by SIGTERM or SIGINT, and when its standard input ends where that is
-a pipe or a socket, for then whoever started it is gone; in a container it is neither. Its one argument is a JSON
-object with ``limits`` and the arguments of `daemon.serve`.
+kills them. It stops the daemon when it is told to by SIGTERM or SIGINT, and, where its standard input is a pipe or a
+socket, when that ends or whoever started it does; in a container it is neither. Its one argument is a JSON object with
+``limits`` and the arguments of `daemon.serve`.
 """
 
 import asyncio
@@ -58,16 +58,17 @@ def _asked_to_stop() -> int:
 
 
 def _starter() -> list[int]:
-    """Standard input, where its end says that whoever started this is gone."""
+    """What tells that whoever started this is gone, or closed standard input; a sibling may hold that open still."""
     try:
         mode = os.fstat(0).st_mode
     except OSError:
         return []
-    return [0] if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else []
+    return [0, os.pidfd_open(os.getppid())] if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else []
 
 
 def _serve(arguments: dict[str, Any]) -> NoReturn:
-    from score_distill.sandbox.daemon import ZygoteLost, serve
+    from score_distill.errors import Infrastructure
+    from score_distill.sandbox.daemon import serve
     from score_distill.sandbox.limits import Limits
     from score_distill.sandbox.zygotes import Unsafe
 
@@ -75,7 +76,7 @@ def _serve(arguments: dict[str, Any]) -> NoReturn:
     scratch = Path(arguments.pop("scratch"))
     try:
         asyncio.run(serve(arguments.pop("socket"), limits, scratch=scratch, **arguments))
-    except (Unsafe, ZygoteLost) as error:
+    except (Unsafe, Infrastructure) as error:
         sys.exit(f"sandbox: {error}")
     sys.exit("sandbox: the daemon stopped serving")
 
