@@ -43,6 +43,40 @@ def test_without_rl_the_step_and_its_result_are_gone() -> None:
     assert all("rl" not in step.inputs for step in steps)
 
 
+def test_a_control_has_steps_of_its_own_after_the_student_is_made() -> None:
+    spec = run(method={"control": "Imitation"}).spec
+    names = [step.name for step in steps_of(spec)]
+    assert names == [*ORDER[:-1], "more-demos", "imitate", "evaluate"]
+    inputs = {step.name: step.inputs for step in steps_of(spec)}
+    assert inputs["more-demos"] == ("prepare", "demonstrate", "mentor")
+    assert inputs["imitate"] == ("demonstrate", "more-demos", "sft", "warmup")
+    assert "imitate" in inputs["evaluate"]
+    plain = steps_of(run().spec)
+    assert [step.name for step in plain] == ORDER
+    assert "imitate" not in plain[-1].inputs
+
+
+@pytest.mark.parametrize(
+    ("method", "models"),
+    [
+        ({}, ("base", "init", "sft", "rl", "teacher")),
+        ({"rl": {"enabled": False}}, ("base", "init", "sft", "teacher")),
+        ({"control": "Imitation"}, ("base", "init", "imitation", "sft", "rl", "teacher")),
+        ({"control": "Imitation", "evaluation": {"models": ["rl", "base"]}}, ("base", "imitation", "sft", "rl")),
+    ],
+)
+def test_a_control_is_scored_with_what_it_is_compared_with(method: dict[str, Any], models: tuple[str, ...]) -> None:
+    assert run(method=method).spec.method.evaluated == models
+
+
+def test_a_control_is_estimated_at_what_the_corrections_of_its_half_cost() -> None:
+    for share in (0.25, 0.5):
+        method = {"control": "Imitation", "split": {"sft": share}}
+        tokens = {one.step.name: one.tokens for one in plan(run(method=method), {}, TASKS).steps}
+        assert tokens["more-demos"].teacher == round(share * tokens["mentor"].teacher) > 0
+        assert tokens["imitate"].teacher == 0
+
+
 @pytest.mark.parametrize(
     ("models", "needs"),
     [

@@ -168,4 +168,17 @@ class Method(Model):
     correction: Correction = Correction()
     sft: Sft = Sft()
     rl: Rl = Rl()
+    control: Literal["None", "Imitation"] = Field(
+        "None",
+        description="Imitation: also train a student on demonstrations alone that cost the teacher as many tokens as "
+        "the corrections, in as many optimizer steps, for the report to tell whether correction paid",
+    )
     evaluation: Evaluation = Evaluation()
+
+    @property
+    def evaluated(self) -> tuple[str, ...]:
+        """The models to score, in the order in which they come to be; a control brings the two that it compares."""
+        unmade = set[str]() if self.rl.enabled else {"rl"}
+        compared = {"imitation", "sft"} if self.control == "Imitation" else set[str]()
+        wanted = {*self.evaluation.models} - unmade | compared
+        return tuple(one for one in ("base", "init", "imitation", "sft", "rl", "teacher") if one in wanted)

@@ -171,6 +171,9 @@ class StepReader:
         """The rows one by one; ArtifactCorrupt may come as late as after the last, so commit nothing before that."""
         return read_rows(self._store, self._run, self._file(name))
 
+    def has_tree(self, name: str) -> bool:
+        return any(path.startswith(f"{name}/") for path in self.manifest.files)
+
     def fetch_tree(self, name: str, cache_dir: Path) -> Path:
         """A folder below `cache_dir` with the files of the tree, named by their content; only read it."""
         files = {path.removeprefix(f"{name}/"): ref for path, ref in self._tree(name)}

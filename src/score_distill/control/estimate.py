@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from score_distill.api import PromptStyle, Spec
-from score_distill.control.pipeline import Step
+from score_distill.control.pipeline import CONTROL, Step
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,9 @@ def estimate(step: Step, spec: Spec, tasks: Tasks, measured: Mapping[str, float]
     teacher = attempt_tokens(spec, spec.teacher.prompt, measured.get("teacher"))
     known = {role: "measured" if role in measured else "assumed" for role in ("student", "teacher")}
     match step.verb:
+        case "demonstrate" if step.name in CONTROL:
+            half = round(method.split.sft * _corrections(spec, tasks, teacher))
+            return Tokens(teacher=half, basis="as many tokens as the corrections of the SFT half")
         case "demonstrate":
             return Tokens(
                 teacher=tasks.cold_start * teacher,
@@ -78,10 +81,10 @@ def estimate(step: Step, spec: Spec, tasks: Tasks, measured: Mapping[str, float]
                 f"up to {method.demonstrate.attempts} attempts",
             )
         case "mentor":
-            fixes = min(TYPICAL.corrections, method.correction.max_corrections)
-            localize = teacher if method.correction.localizer == "Reenactment" else teacher // 2
+            fixes = _fixes(spec)
+            localize = _localize(spec, teacher)
             return Tokens(
-                teacher=round(tasks.mentor * fixes * localize),
+                teacher=_corrections(spec, tasks, teacher),
                 student=round(tasks.mentor * (1 + fixes / 2) * student),
                 basis=f"{tasks.mentor} tasks x {fixes:g} corrections (assumed) x {localize} teacher tokens, "
                 f"{student} tokens a student attempt ({known['student']})",
@@ -98,8 +101,8 @@ def estimate(step: Step, spec: Spec, tasks: Tasks, measured: Mapping[str, float]
                 f"{student} tokens an attempt ({known['student']}); what a judge is asked is not in it",
             )
         case "evaluate":
-            models = set(method.evaluation.models) - ({"rl"} if not method.rl.enabled else set())
-            students = len(models - {"teacher"})
+            models = method.evaluated
+            students = sum(one != "teacher" for one in models)
             return Tokens(
                 teacher=tasks.evaluation * teacher * ("teacher" in models),
                 student=tasks.evaluation * student * students,
@@ -108,3 +111,16 @@ def estimate(step: Step, spec: Spec, tasks: Tasks, measured: Mapping[str, float]
             )
         case _:
             return Tokens()
+
+
+def _fixes(spec: Spec) -> float:
+    return min(TYPICAL.corrections, spec.method.correction.max_corrections)
+
+
+def _localize(spec: Spec, attempt: int) -> int:
+    """Teacher tokens of one correction."""
+    return attempt if spec.method.correction.localizer == "Reenactment" else attempt // 2
+
+
+def _corrections(spec: Spec, tasks: Tasks, attempt: int) -> int:
+    return round(tasks.mentor * _fixes(spec) * _localize(spec, attempt))

@@ -12,6 +12,7 @@ from score_distill.contract import Verb
 
 Need = Literal["teacher", "student", "sandbox", "trainer"]
 
+CONTROL = frozenset({"more-demos", "imitate"})  # the steps of spec.method.control: Imitation
 SHARDED: frozenset[Verb] = frozenset({"demonstrate", "mentor", "evaluate"})  # they share their tasks among workers
 
 
@@ -36,7 +37,9 @@ STEPS = (
     _step("mentor", "mentor", "prepare warmup", ("teacher", "student", "sandbox")),
     _step("sft", "sft", "demonstrate mentor warmup", ("trainer",)),
     _step("rl", "rl", "prepare mentor sft", ("teacher", "trainer", "student", "sandbox")),
-    _step("evaluate", "evaluate", "prepare warmup sft rl", ("teacher", "student", "sandbox")),
+    _step("more-demos", "demonstrate", "prepare demonstrate mentor", ("teacher", "sandbox")),
+    _step("imitate", "sft", "demonstrate more-demos sft warmup", ("trainer",)),
+    _step("evaluate", "evaluate", "prepare warmup sft rl imitate", ("teacher", "student", "sandbox")),
 )
 
 
@@ -62,7 +65,9 @@ def workers_of(step: Step, spec: Spec) -> Workers:
 
 def steps_of(spec: Spec) -> tuple[Step, ...]:
     """The steps of a run in an order in which every input comes before its reader."""
+    controlled = spec.method.control == "Imitation"
     left = [step for step in STEPS if step.verb != "rl" or spec.method.rl.enabled]
+    left = [step for step in left if step.name not in CONTROL or controlled]
     names = {step.name for step in left}
     return tuple(
         replace(step, inputs=tuple(name for name in step.inputs if name in names), needs=_needs(step, spec))
@@ -72,7 +77,7 @@ def steps_of(spec: Spec) -> tuple[Step, ...]:
 
 def _needs(step: Step, spec: Spec) -> frozenset[Need]:
     """A teacher that takes instructions judges what rules cannot; one with a bare prompt can only act."""
-    models, judges = set(spec.method.evaluation.models), spec.teacher.prompt != "Bare"
+    models, judges = set(spec.method.evaluated), spec.teacher.prompt != "Bare"
     match step.verb:
         case "rl":
             return step.needs if judges else step.needs - {"teacher"}

@@ -24,7 +24,8 @@ class Done:
     attempts: Mapping[str, int] = field(default_factory=dict)
 
 
-ATTEMPTED: Mapping[str, tuple[str, tuple[str, ...]]] = {"demonstrate": ("teacher", ("accepted", "rejected"))}
+TRIED = ("teacher", ("accepted", "rejected"))
+ATTEMPTED: Mapping[str, tuple[str, tuple[str, ...]]] = {"demonstrate": TRIED, "more-demos": TRIED}
 
 
 def done_with(step: str, attempt: int, counts: Mapping[str, int], tokens: Mapping[str, int]) -> Done:

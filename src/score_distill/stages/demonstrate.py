@@ -1,18 +1,23 @@
-"""demonstrate: the teacher solves the cold-start tasks; what it got right becomes the warm-up's data."""
+"""demonstrate: the teacher solves tasks; what it got right a student can be trained on. The verb of two steps.
+
+demonstrate: the cold-start tasks, for the warm-up. more-demos: tasks of the SFT half, for the control; as many of them
+as cost what the corrections of that half cost, going by what the cold-start tasks cost each.
+"""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import count, islice
 
 from score_distill.agent.codeact import Stand, act, trajectory
 from score_distill.agent.environment import Scope
 from score_distill.agent.judge import judged
-from score_distill.agent.seeds import seed_of
+from score_distill.agent.seeds import seed_of, share_of
 from score_distill.agent.trajectory import Demonstration, Task
 from score_distill.artifacts.store import Store
 from score_distill.contract import StageConfig, Summary
 from score_distill.errors import ModelFailure
 from score_distill.stages.acting import Floor
-from score_distill.stages.frame import Frame
+from score_distill.stages.frame import Frame, summary_of
 from score_distill.stages.outcomes import Outcome, Outcomes
 from score_distill.stages.task_loop import TaskLoop
 
@@ -27,7 +32,13 @@ def run(config: StageConfig, store: Store) -> Summary:
 
 
 class Demonstrations(TaskLoop[Task, Demonstration]):
+    def __init__(self, frame: Frame) -> None:
+        super().__init__(frame)
+        self.controls = frame.config.step == "more-demos"
+
     def tasks(self) -> Iterable[Task]:
+        if self.controls:
+            return control_tasks(self.frame)
         return map(Task.model_validate, self.frame.input("prepare").open_rows("cold_start.jsonl"))
 
     def name(self, task: Task) -> str:
@@ -51,7 +62,9 @@ class Demonstrations(TaskLoop[Task, Demonstration]):
             for name, why in ENDED_EARLY.items()
             if counts[name]
         ]
-        if not counts["accepted"]:
+        if not counts["accepted"] and self.controls:  # the run goes on, and its report says so
+            said.insert(0, f"the teacher solved none of {len(outcomes)} more tasks")
+        elif not counts["accepted"]:
             raise ModelFailure(
                 f"the teacher solved none of {len(outcomes)} cold-start tasks; look at the samples in the ledger, at "
                 "spec.teacher.prompt and at spec.tasks.train.metric" + "".join(f"; {one}" for one in said)
@@ -60,6 +73,28 @@ class Demonstrations(TaskLoop[Task, Demonstration]):
             chosen = (row for row in outcomes if (row["verdict"]["correct"] is True) is wanted)
             self.frame.writer.add_rows(name, chosen)
         return self.finish(dict(counts), said)
+
+
+def control_tasks(frame: Frame) -> Iterator[Task]:
+    """Tasks of the SFT half in a seeded order, again from the start where one pass costs less than the corrections."""
+    seed = frame.config.spec.seed
+    rows = frame.input("prepare").open_rows("mentor.jsonl")
+    half = [{name: value for name, value in row.items() if name != "split"} for row in rows if row["split"] == "sft"]
+    half.sort(key=lambda row: share_of(seed, "control", row["id"]))
+    passes = ((row, n) for n in count() for row in half)
+    for row, n in islice(passes, affordable(frame)):
+        yield Task.model_validate(row | ({"id": f"{row['id']} again {n}"} if n else {}))
+
+
+def affordable(frame: Frame) -> int:
+    """How many tasks can be demonstrated for what the corrections of the SFT half cost: at least one.
+
+    As many as there were demonstrations before, where the teacher's server counts no tokens.
+    """
+    shown = summary_of(frame.input("demonstrate").manifest)
+    tried = sum(shown.counts.get(name, 0) for name in ("accepted", "rejected", "unjudged"))
+    spent, corrections = shown.tokens.get("teacher", 0), frame.input("mentor").manifest.counts["sft_teacher_tokens"]
+    return max(1, round(corrections * tried / spent)) if spent else tried
 
 
 async def demonstrate(here: Floor, task: Task) -> Demonstration:

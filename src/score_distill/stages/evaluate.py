@@ -27,7 +27,7 @@ from score_distill.stages.outcomes import Outcome, Outcomes
 from score_distill.stages.prepare import tasks_of
 from score_distill.stages.task_loop import TaskLoop
 
-STEP_OF = {"base": "base", "init": "warmup", "sft": "sft", "rl": "rl"}
+STEP_OF = {"base": "base", "init": "warmup", "imitation": "imitate", "sft": "sft", "rl": "rl"}
 
 
 class Trial(NamedTuple):
@@ -159,6 +159,8 @@ class Evaluation(TaskLoop[Trial, Attempt]):
 
 
 def _models(frame: Frame) -> list[str]:
-    """The models that the run has, in the order in which they came to be."""
-    spec = frame.config.spec
-    return [name for name in spec.method.evaluation.models if name != "rl" or spec.method.rl.enabled]
+    """The models that the run has, in the order in which they came to be: a control may have left no student."""
+    models = list(frame.config.spec.method.evaluated)
+    if "imitation" in models and not frame.input(STEP_OF["imitation"]).has_tree("model"):
+        models.remove("imitation")
+    return models

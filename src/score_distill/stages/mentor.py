@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from score_distill.agent import tools
+from score_distill.agent.completer import Usage
 from score_distill.agent.judge import judged
 from score_distill.agent.localize import JudgeLocalizer, Localizer, Reenactment
 from score_distill.agent.mentor import mentor
@@ -59,10 +60,19 @@ class Mentoring(TaskLoop[Prepared, Mentored]):
             counts[row["outcome"]] += 1
             counts["corrections"] += len(row["corrections"])
             counts["leaks"] += row["leaks"]
+        if self.frame.config.spec.method.control == "Imitation":
+            half = {row["task"]["id"] for row in outcomes if row["split"] == "sft"}
+            counts["sft_teacher_tokens"] = self.teacher_tokens(half)
         self.frame.writer.add_rows("mentored.jsonl", outcomes)
         aside = counts["set_aside"]
         problems = [f"{aside} of {len(outcomes)} tasks set aside: judge or repair stayed unusable"] if aside else []
         return self.finish(dict(counts), problems)
+
+    def teacher_tokens(self, tasks: set[str]) -> int:
+        """What the corrections of these tasks cost, which is what the control may spend."""
+        calls = self.frame.writer.read_journal("calls")
+        mine = (Usage(**call["usage"]) for call in calls if call["role"] == "teacher" and call["task"] in tasks)
+        return sum(usage.prompt + usage.completion for usage in mine)
 
 
 async def _mentor(here: Floor, row: Prepared, revision: str) -> Mentored:

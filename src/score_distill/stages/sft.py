@@ -1,8 +1,9 @@
-"""sft: fine-tune the student on trajectories; the verb of two steps.
+"""sft: fine-tune the student on trajectories; the verb of three steps.
 
 warmup: the base student on the teacher's demonstrations. sft: the warmed-up student on the corrected trajectories of
-the SFT half, a share of those it solved alone, and the demonstrations again when the manifest says so. Runs on every
-rank of the trainer; rank 0 reads and writes artifacts.
+the SFT half, a share of those it solved alone, and the demonstrations again when the manifest says so. imitate, the
+control: as sft and in as many optimizer steps, but on demonstrations in place of the corrected trajectories. Runs on
+every rank of the trainer; rank 0 reads and writes artifacts.
 """
 
 import json
@@ -29,6 +30,7 @@ def run(config: StageConfig, store: Store) -> Summary:
 
 def _run(frame: Frame, lead: bool) -> Summary:
     from score_distill.train import launch
+    from score_distill.train.errors import DataError
     from score_distill.train.export import export
     from score_distill.train.sft import train_sft
 
@@ -37,11 +39,17 @@ def _run(frame: Frame, lead: bool) -> Summary:
     source = frame.model("base" if step == "warmup" else "warmup")
     rows = frame.work / f"rows-{me.rank}.jsonl"  # the ranks may share no disk
     write_rows(frame, ChatFormat(source), rows)
-    settings = train_config(frame.config.spec, training(frame))
+    steps = frame.input("sft").manifest.counts["steps"] if step == "imitate" else None
+    settings = train_config(frame.config.spec, training(frame), steps)
     curve = Curve(frame, "steps") if lead else None
-    engine, summary = train_sft(
-        source, rows, settings, checkpoints_of(frame), me, lambda *told: curve.step(*told) if curve else None
-    )
+    try:
+        engine, summary = train_sft(
+            source, rows, settings, checkpoints_of(frame), me, lambda *told: curve.step(*told) if curve else None
+        )
+    except DataError as error:
+        if step != "imitate":
+            raise
+        return without_student(frame, str(error)) if lead else Summary(step=step, succeeded=True)
     exported = frame.work / "model"
     export(engine, exported)
     if not lead or curve is None:
@@ -61,6 +69,11 @@ def _run(frame: Frame, lead: bool) -> Summary:
     done = frame.finish(counts, metrics=metrics, problems=problems)
     stored_checkpoints(frame).clear()
     return done
+
+
+def without_student(frame: Frame, why: str) -> Summary:
+    """The control could not be trained: the run goes on without it, and its report says so."""
+    return frame.finish({"rows": 0, "steps": 0}, problems=[f"no student by imitation alone: {why}"])
 
 
 def training(frame: Frame) -> Training:
@@ -86,7 +99,10 @@ def sources(frame: Frame) -> Iterator[tuple[str, Task, Trajectory]]:
     if frame.config.step == "warmup" or spec.method.sft.replay_demonstrations:
         for row in frame.input("demonstrate").open_rows("demonstrations.jsonl"):
             yield f"demonstrate/{row['task']['id']}", *_read(row)
-    if frame.config.step != "warmup":
+    if frame.config.step == "imitate":
+        for row in frame.input("more-demos").open_rows("demonstrations.jsonl"):
+            yield f"more-demos/{row['task']['id']}", *_read(row)
+    elif frame.config.step == "sft":
         for row in frame.input("mentor").open_rows("mentored.jsonl"):
             mentored = Mentored.model_validate(row)
             if mentored.split == "sft" and _wanted(mentored, spec.method.sft, spec.seed):

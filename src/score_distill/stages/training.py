@@ -44,8 +44,8 @@ def on_trainer(frame: Frame, run: Callable[[Frame, bool], Summary]) -> Summary:
         launch.leave()
 
 
-def train_config(spec: Spec, training: Training | Rl) -> "TrainConfig":
-    """The engine's settings for one training step."""
+def train_config(spec: Spec, training: Training | Rl, steps: int | None = None) -> "TrainConfig":
+    """The engine's settings for one training step; ``steps``, where given, in place of its epochs."""
     from score_distill.train.config import LoraConfig, TrainConfig
 
     trainer = spec.resources.trainer
@@ -68,6 +68,7 @@ def train_config(spec: Spec, training: Training | Rl) -> "TrainConfig":
         warmup=training.warmup,
         tokens_per_step=training.batch_tokens,
         epochs=training.epochs,
+        steps=steps,
     )
 
 

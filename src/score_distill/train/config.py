@@ -32,6 +32,7 @@ class TrainConfig:
     pack_tokens: int = 4096  # one forward pass of one rank
     tokens_per_step: int = 16384  # one optimizer step, over all ranks
     epochs: int = 1
+    steps: int | None = None  # optimizer steps in place of epochs; the last epoch may end early
     seed: int = 0
     checkpoint_every: int = 100  # steps; 0 for never
     keep_checkpoints: int = 2

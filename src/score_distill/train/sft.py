@@ -42,7 +42,7 @@ def train_sft(
     me: Process,
     on_progress: OnProgress = lambda outcome, steps: None,
 ) -> tuple[Engine, SftSummary]:
-    """Train to the end of the last epoch; the engine then holds the trained weights.
+    """Train to the last step; the engine then holds the trained weights.
 
     `on_progress` is called on every rank after each step with its outcome and the number of steps. SIGTERM on any
     rank, while the steps go on, ends all of them after a checkpoint (`stopping`).
@@ -50,15 +50,17 @@ def train_sft(
     known = limits(model_dir)
     rows = read_rows(rows_path, min(config.pack_tokens, known.context), known.vocabulary)
     first_epoch = packing.epoch_plan(rows.lengths, config, epoch=0)
-    steps = len(first_epoch) * config.epochs
+    steps = config.steps or len(first_epoch) * config.epochs
+    epochs = -(-steps // len(first_epoch))
     engine = start(model_dir, config, steps, me)
     identity = _identity(rows, config)
     engine.resume(checkpoints, identity)
     resumed_at, outcome = engine.step_done, None
     with Stop() as stop:
-        for epoch in range(engine.step_done // len(first_epoch), config.epochs):
+        for epoch in range(engine.step_done // len(first_epoch), epochs):
             plan = packing.epoch_plan(rows.lengths, config, epoch)
-            for packs in plan[engine.step_done - epoch * len(plan) :]:
+            before = epoch * len(plan)
+            for packs in plan[engine.step_done - before : steps - before]:
                 outcome = engine.step(_packs(rows, packs))
                 on_progress(outcome, steps)
                 stopped = stop.agreed(engine.device)

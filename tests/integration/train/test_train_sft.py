@@ -57,6 +57,26 @@ def test_training_learns_and_reports_what_it_did(make_model: MakeModel, rows_pat
     assert summary.learnt_tokens < summary.tokens
 
 
+@pytest.mark.parametrize("steps", [3, 7, 9])
+def test_steps_take_the_place_of_epochs_and_the_last_epoch_may_end_early(
+    make_model: MakeModel, rows_path: Path, tmp_path: Path, me: Process, steps: int
+):
+    config, model = replace(CONFIG, schedule="cosine", checkpoint_every=2), make_model()
+    _, whole = train_sft(model, rows_path, config, Checkpoints(tmp_path / "whole"), me)
+    assert whole.steps // config.epochs not in (1, steps)
+    seen: list[int] = []
+    engine, summary = train_sft(
+        model, rows_path, replace(config, steps=steps), Checkpoints(tmp_path / "c"), me, lambda *told: seen.append(1)
+    )
+    assert len(seen) == summary.steps == engine.step_done == steps
+    with pytest.raises(Killed):
+        train_sft(model, rows_path, replace(config, steps=steps), Checkpoints(tmp_path / "k"), me, kill_after(2))
+    again, summary = train_sft(model, rows_path, replace(config, steps=steps), Checkpoints(tmp_path / "k"), me)
+    assert summary.resumed_at == 2
+    for name, tensor in weights(engine).items():
+        assert torch.equal(again.whole_weights()[name], tensor), name
+
+
 def test_zero_stages_and_ranks_give_the_same_curve(two_ranks: tuple[Path, Path, Path], tmp_path: Path, me: Process):
     model, rows_path, results = two_ranks
     curve: list[float] = []
