@@ -1,11 +1,12 @@
-"""The outcome of a run in one sentence, and what it has not produced so far. Pure; made from facts already counted."""
+"""The outcome of a run in a sentence or two, and what it has not produced. Pure; made from facts already counted."""
 
 from collections.abc import Sequence
 
-from score_distill.report.facts import Comparison, Score, StepFact
-from score_distill.report.scores import TEACHER
-from score_distill.report.wording import percent
+from score_distill.report.facts import Comparison, Control, Score, StepFact
+from score_distill.report.scores import CORRECTED, IMITATION, TEACHER
+from score_distill.report.wording import percent, tokens
 
+EQUAL = 0.1  # teacher tokens of the two sides of a control may differ by this share without a word
 WITHOUT = {
     "prepare": "no tasks have been read",
     "demonstrate": "no demonstrations",
@@ -13,18 +14,59 @@ WITHOUT = {
     "mentor": "no corrections",
     "sft": "no student after corrections (sft)",
     "rl": "no student after reinforcement (rl)",
+    "more-demos": "no demonstrations for the control",
+    "imitate": "no student by imitation alone (imitation) to compare with",
     "evaluate": "no scores",
 }
 
 
-def answer(scores: Sequence[Score], comparisons: Sequence[Comparison], steps: Sequence[StepFact]) -> str:
-    """How far the student came on the first eval set, and whether that is more than chance."""
+def answer(
+    scores: Sequence[Score],
+    comparisons: Sequence[Comparison],
+    steps: Sequence[StepFact],
+    control: Control | None = None,
+) -> str:
+    """How far the student came on the first eval set, whether that is more than chance, and whether correction paid."""
+    came = way(scores, comparisons, steps)
+    return f"{came} {paid(scores, comparisons, control)}" if scores and control else came
+
+
+def paid(scores: Sequence[Score], comparisons: Sequence[Comparison], control: Control) -> str:
+    """Correction against its control on the first eval set."""
+    name = scores[0].eval
+    found = next((c for c in comparisons if (c.eval, c.new, c.old) == (name, CORRECTED, IMITATION)), None)
+    if found is None:
+        return f"Whether correction paid is not known: {control.lacks or 'the two were not scored on the same tasks'}."
+    share = {one.model: percent(one.score) for one in scores if one.eval == name}
+    there = f"{share[CORRECTED]} ({CORRECTED}) against {share[IMITATION]} ({IMITATION})"
+    match found.ruling:
+        case "better":
+            return f"Correction paid: {there}."
+        case "worse":
+            return f"Correction did not pay, plain imitation did better: {there}."
+        case _:
+            return f"Whether correction paid cannot be told from chance: {there}."
+
+
+def costs(control: Control) -> str:
+    """How equal the two sides of the control were."""
+    one, other = control.correction, control.imitation
+    more = other.teacher_tokens / one.teacher_tokens - 1 if one.teacher_tokens else 0.0
+    favoured = "imitation" if more > 0 else "correction"
+    unequal = f" {favoured.capitalize()} is favoured by {abs(more):.0%} of the tokens." if abs(more) > EQUAL else ""
+    return (
+        f"Control: correction cost {tokens(one.teacher_tokens)} teacher tokens and {one.steps:,} optimizer steps on "
+        f"{one.rows:,} rows, imitation {tokens(other.teacher_tokens)}, {other.steps:,} and {other.rows:,}.{unequal}"
+    )
+
+
+def way(scores: Sequence[Score], comparisons: Sequence[Comparison], steps: Sequence[StepFact]) -> str:
     if not scores:
         done = sum(one.state == "done" for one in steps)
         return f"{done} of {len(steps)} steps are done; no model has been evaluated yet."
     name = scores[0].eval
     judged = {one.model: one for one in scores if one.eval == name and one.score is not None}
-    students = [model for model in judged if model != TEACHER]
+    students = [model for model in judged if model not in (TEACHER, IMITATION)]
     if not students:
         return f"No student has been scored on {name} yet."
     first, last = judged[students[0]], judged[students[-1]]

@@ -26,6 +26,7 @@ T = TypeVar("T")
 MEANING = {
     "base": "the student as given",
     "init": "after demonstrations",
+    "imitation": "after more demonstrations for what the corrections cost",
     "sft": "after corrections",
     "rl": "after reinforcement",
 }

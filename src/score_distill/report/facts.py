@@ -102,8 +102,25 @@ class Curves(Fact):
 
     warmup: tuple[Point, ...] = ()
     sft: tuple[Point, ...] = ()
+    imitate: tuple[Point, ...] = ()
     rl: tuple[Point, ...] = ()
     dev: tuple[DevScore, ...] = ()
+
+
+class Effort(Fact):
+    """What a student was made with; ``teacher_tokens`` are prompt and completion tokens together."""
+
+    teacher_tokens: int
+    steps: int
+    rows: int
+
+
+class Control(Fact):
+    """Correction and imitation, as they were made; ``lacks`` says why there is no imitation to compare with."""
+
+    correction: Effort
+    imitation: Effort
+    lacks: str = ""
 
 
 class CorrectionsPerTask(Fact):
@@ -184,6 +201,7 @@ class Facts(Fact):
     missing: tuple[str, ...] = ()
     scores: tuple[Score, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
+    control: Control | None = None
     steps: tuple[StepFact, ...] = ()
     tokens: tuple[Usage, ...] = ()
     curves: Curves = Curves()

@@ -16,13 +16,26 @@ from score_distill.artifacts.steps import Manifest, StepReader, completed_steps,
 from score_distill.artifacts.store import Store
 from score_distill.report.answer import answer, missing
 from score_distill.report.curves import Thinned
-from score_distill.report.facts import Curves, DevScore, Dropped, Facts, Point, Problem, Run, StepFact, Usage
+from score_distill.report.facts import (
+    Control,
+    Curves,
+    DevScore,
+    Dropped,
+    Effort,
+    Facts,
+    Point,
+    Problem,
+    Run,
+    StepFact,
+    Usage,
+)
 from score_distill.report.legible import one_line
 from score_distill.report.mentoring import MentorFold
 from score_distill.report.scores import EvalFold
 from score_distill.report.significance import proportion
 
-STEPS = ("prepare", "demonstrate", "warmup", "mentor", "sft", "rl", "evaluate")
+STEPS = ("prepare", "demonstrate", "warmup", "mentor", "sft", "rl", "more-demos", "imitate", "evaluate")
+CONTROL = frozenset({"more-demos", "imitate"})  # steps of a run that has a control
 LEFT_OUT = ("dropped_", "lost_")
 REASONS = 20
 PROBLEMS = 50
@@ -42,22 +55,26 @@ def gather(store: Store, run: str) -> Facts:
     scores = tuple(score for one in evals for score in one.scores())
     comparisons = tuple(found for one in evals for found in one.comparisons())
     finished = "evaluate" in done
+    expected = set(STEPS) - (set() if CONTROL & begun else CONTROL)
+    control = control_of(done)
     steps = tuple(
         done_step(done[name]) if name in done else open_step(store, run, name, begun=name in begun)
         for name in names
-        if name in done or not finished
+        if name in done or (name in expected and not finished)
     )
     return Facts(
         run=run_fact(run, done.values(), finished),
-        answer=answer(scores, comparisons, steps),
+        answer=answer(scores, comparisons, steps, control),
         missing=missing(steps),
         scores=scores,
         comparisons=comparisons,
+        control=control,
         steps=steps,
         tokens=summed(usage for step in steps for usage in step.usage),
         curves=Curves(
             warmup=curve(readers.get("warmup"), "step"),
             sft=curve(readers.get("sft"), "step"),
+            imitate=curve(readers.get("imitate"), "step"),
             rl=curve(readers.get("rl"), "update"),
             dev=dev_scores(readers.get("rl")),
         ),
@@ -70,6 +87,25 @@ def gather(store: Store, run: str) -> Facts:
         leaks=mentoring.leaks(),
         problems=tuple(problem for name, manifest in done.items() for problem in problems(name, manifest)),
     )
+
+
+def control_of(done: Mapping[str, Manifest]) -> Control | None:
+    """What correction and imitation were made with; None while there is no control."""
+    if "imitate" not in done or not {"mentor", "sft", "more-demos"} <= done.keys():
+        return None
+    used = summed(map(usage_of, entries(done["more-demos"], "usage")))
+    spent = sum(one.prompt + one.completion for one in used if one.role == "teacher")
+    lacking = next((one.text for one in problems("imitate", done["imitate"])), "")
+    imitation = effort(done["imitate"], spent)
+    return Control(
+        correction=effort(done["sft"], done["mentor"].counts.get("sft_teacher_tokens", 0)),
+        imitation=imitation,
+        lacks="" if imitation.rows else lacking,
+    )
+
+
+def effort(trained: Manifest, teacher_tokens: int) -> Effort:
+    return Effort(teacher_tokens=teacher_tokens, steps=trained.counts["steps"], rows=trained.counts["rows"])
 
 
 def run_fact(run: str, done: Iterable[Manifest], finished: bool) -> Run:
@@ -168,7 +204,7 @@ def all_dropped(readers: Mapping[str, StepReader], mentoring: MentorFold) -> Ite
         if step == "prepare":
             for row in rows(reader, "dropped.jsonl"):
                 count_reason(reasons, " ".join(str(row[name]) for name in ("why", "against") if row.get(name)))
-        elif step == "demonstrate":
+        elif step in ("demonstrate", "more-demos"):
             for row in rows(reader, "rejected.jsonl"):
                 count_reason(reasons, why_rejected(Demonstration.model_validate(row)))
         elif step == "mentor":

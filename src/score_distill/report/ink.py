@@ -15,7 +15,10 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-VARIABLES = ("ink", "soft", "line", "card", "base", "init", "sft", "rl", "teacher", "good", "bad", "accent")
+VARIABLES = (
+    *("ink", "soft", "line", "card", "good", "bad", "accent"),
+    *("base", "init", "imitation", "sft", "rl", "teacher"),
+)
 STAND_IN = {name: f"#0{index:x}0b0c" for index, name in enumerate(VARIABLES)}
 
 SETTINGS: dict[Any, Any] = {

@@ -11,11 +11,16 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from score_distill.report import charts, wording
+from score_distill.report.answer import costs
 from score_distill.report.charts import Chart, Series
 from score_distill.report.facts import Comparison, Facts, StepFact, Usage
 from score_distill.report.ink import style
 
-LOSS = (("warmup", "Warm-up: loss", "init"), ("sft", "SFT on corrections: loss", "sft"))
+LOSS = (
+    ("warmup", "Warm-up: loss", "init"),
+    ("sft", "SFT on corrections: loss", "sft"),
+    ("imitate", "SFT of the control: loss", "imitation"),
+)
 RL_RATES = (
     Series("reward", "reward", "rl"),
     Series("final_rate", "right", "good"),
@@ -68,6 +73,7 @@ def page(facts: Facts) -> str:
         template = environment.get_template("page.html.j2")
         return template.render(
             facts=facts,
+            control=facts.control and costs(facts.control),
             evals=list(eval_sections(facts)),
             mentoring=present(
                 charts.first_error_chart(facts.first_errors, "first-errors"),
@@ -103,7 +109,7 @@ def length_charts(facts: Facts) -> Iterator[Chart]:
 def learning_charts(facts: Facts) -> Iterator[Chart]:
     curves = facts.curves
     for step, title, colour in LOSS:
-        points = curves.warmup if step == "warmup" else curves.sft
+        points = getattr(curves, step)
         series = (Series("loss", "loss", colour),)
         caption = "Per token of the student's own turns, by optimizer step."
         yield from present(charts.curve_chart(points, "step", series, title, caption, f"loss-{step}"))

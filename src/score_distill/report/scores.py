@@ -14,8 +14,9 @@ from score_distill.agent.trajectory import Ending, Scored
 from score_distill.report.facts import Comparison, Endings, LengthOf, LengthScore, Score
 from score_distill.report.significance import Paired, compare, proportion, sentence
 
-ORDER = ("base", "init", "sft", "rl", "teacher")
+ORDER = ("base", "init", "imitation", "sft", "rl", "teacher")
 TEACHER = "teacher"
+IMITATION, CORRECTED = "imitation", "sft"
 
 
 def rank(model: str) -> tuple[int, str]:
@@ -122,9 +123,11 @@ class EvalFold:
 
 
 def pairs(models: list[str]) -> Iterator[tuple[str, str]]:
-    """Which models to compare, as (new, old): each student with the one before, the last with the first and the
-    teacher with the last."""
-    students = [model for model in models if model != TEACHER]
+    """Which models to compare, as (new, old): each student with the one before, the last with the first, the teacher
+    with the last, and correction with its control."""
+    students = [model for model in models if model not in (TEACHER, IMITATION)]
+    if {IMITATION, CORRECTED} <= set(models):
+        yield CORRECTED, IMITATION
     yield from zip(students[1:], students, strict=False)
     if len(students) > 2:
         yield students[-1], students[0]

@@ -9,6 +9,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from score_distill.report.answer import costs
 from score_distill.report.facts import Facts, Score, StepFact
 from score_distill.report.wording import count, duration, percent, span, tokens
 
@@ -35,6 +36,8 @@ def blocks(facts: Facts) -> Iterator[RenderableType]:
             Text(f"{one.eval}: {one.sentence}" if several else one.sentence, style=RULED[one.ruling])
             for one in facts.comparisons
         )
+    if facts.control:
+        yield Text(costs(facts.control), style="dim")
     yield step_table(facts)
     if facts.tokens:
         yield token_table(facts)

@@ -98,9 +98,8 @@ async def test_imitation_makes_the_optimizer_steps_of_sft_on_the_demonstrations_
     resources = place.spec.resources.model_copy(update={"trainer": trainer})
     place = replace(place, spec=place.spec.model_copy(update={"resources": resources})).again("trained")
     shutil.copytree(place.folder.parent / "first" / "store", place.folder / "store")
-    shutil.rmtree(place.folder / "store" / "run" / "steps" / "warmup")
     shutil.rmtree(place.folder / "store" / "run" / "steps" / "sft")
-    place.commit("warmup", model=EXAMPLES / "ledger" / "models" / "student")
+    weigh(place)
     await place.run("more-demos", MORE, verb="demonstrate")
     await finished(place, "sft", ("demonstrate", "mentor", "warmup"), "sft")
     await finished(place, "imitate", IMITATE, "sft")
@@ -122,7 +121,7 @@ async def test_a_teacher_that_demonstrates_nothing_leaves_a_control_without_a_st
     summary = await place.run("more-demos", MORE, verb="demonstrate")
     assert summary.counts["accepted"] == 0
     assert "the teacher solved none of" in summary.message
-    shutil.copy(EXAMPLES / "ledger" / "models" / "student" / "model.safetensors", place.folder / "base")
+    weigh(place)
     await asyncio.to_thread(with_steps, place, 7)
     await finished(place, "imitate", IMITATE, "sft")
     manifest = place.result("imitate").manifest
@@ -132,6 +131,14 @@ async def test_a_teacher_that_demonstrates_nothing_leaves_a_control_without_a_st
     place.models.teacher_errs = 0.0
     await place.run("evaluate", (*INPUTS["evaluate"], "imitate"))
     assert {row["model"] for row in place.rows("evaluate", "scored.jsonl")} == {"base", "init", "sft", "rl", "teacher"}
+
+
+def weigh(place: Place) -> None:
+    """Put a student that can be trained where warmup's stands for one."""
+    folder = write_model(place.folder / "weighed", 0.3)
+    shutil.copy(EXAMPLES / "ledger" / "models" / "student" / "model.safetensors", folder)
+    shutil.rmtree(place.folder / "store" / "run" / "steps" / "warmup")
+    place.commit("warmup", model=folder)
 
 
 def with_steps(place: Place, steps: int) -> None:

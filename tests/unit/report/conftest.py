@@ -17,6 +17,7 @@ from score_distill.report import Facts, gather
 RUN = "runs/quickstart"
 BEGIN = datetime(2026, 11, 22, 14, 3, tzinfo=UTC)
 SECONDS = {"prepare": 2, "demonstrate": 21, "warmup": 34, "mentor": 148, "sft": 61, "rl": 242, "evaluate": 74}
+CONTROL_SECONDS = {"more-demos": 130, "imitate": 60}
 RATES = {"base": 0.21, "init": 0.28, "sft": 0.43, "rl": 0.435, "teacher": 0.97}
 Rows = Sequence[Mapping[str, Any]]
 
@@ -29,15 +30,22 @@ def step(author: str, thought: str, code: str, observation: str, answer: str | N
 
 @dataclass
 class MadeUpRun:
-    """Commits the steps one by one, in the order of the pipeline; ``scale`` multiplies the tasks."""
+    """Commits the steps one by one, in the order of the pipeline; ``scale`` multiplies the tasks.
+
+    With ``control``, the rate of a student that imitates, or 0 for none left by it, the run has a control.
+    """
 
     store: Store
     scale: int = 1
+    control: float | None = None
     dice: random.Random = field(default_factory=lambda: random.Random(7))
     clock: datetime = BEGIN
 
     def finish(self, until: str = "evaluate") -> None:
         for name in SECONDS:
+            if name == "evaluate" and self.control is not None:
+                self.more_demos()
+                self.imitate()
             getattr(self, name)()
             if name == until:
                 break
@@ -46,7 +54,7 @@ class MadeUpRun:
         writer = StepWriter(self.store, RUN, name)
         for file, rows in files.items():
             writer.add_rows(file, rows)
-        started, self.clock = self.clock, self.clock + timedelta(seconds=SECONDS[name])
+        started, self.clock = self.clock, self.clock + timedelta(seconds=(SECONDS | CONTROL_SECONDS)[name])
         writer.commit(
             verb=name,
             inputs={},
@@ -82,13 +90,13 @@ class MadeUpRun:
         self.commit(
             "mentor",
             {"mentored.jsonl": rows},
-            {"corrections": sum(len(row["corrections"]) for row in rows)},
+            {"corrections": sum(len(row["corrections"]) for row in rows), "sft_teacher_tokens": 155_000},
             usage=[usage("teacher", "reenact", 1450, 190), usage("student", "act", 3100, 205)],
             problems=["2 of 400 tasks set aside: judge or repair stayed unusable"],
         )
 
     def sft(self) -> None:
-        self.commit("sft", {"curve.jsonl": self.losses(180, 1.4, 0.34)}, {"rows": 262, "dropped_long": 4})
+        self.commit("sft", {"curve.jsonl": self.losses(180, 1.4, 0.34)}, {"rows": 262, "dropped_long": 4, "steps": 180})
 
     def rl(self) -> None:
         curve = [self.update(i) for i in range(1, 81)]
@@ -99,6 +107,19 @@ class MadeUpRun:
             {"updates": 80, "best_update": 60, "lost_judge": 17},
             usage=[usage("student", "rollout", 24_000, 180), usage("teacher", "judge", 410, 600)],
         )
+
+    def more_demos(self) -> None:
+        wrong = {"task": task(1), "trajectory": trajectory(1, 4), "verdict": {"correct": False, "by": "math"}}
+        counts = {"accepted": 640, "rejected": 2}
+        used = [usage("teacher", "demonstrate", 700, 200)]
+        self.commit("more-demos", {"rejected.jsonl": [wrong, wrong]}, counts, usage=used)
+
+    def imitate(self) -> None:
+        if self.control:
+            self.commit("imitate", {"curve.jsonl": self.losses(180, 1.4, 0.5)}, {"rows": 640, "steps": 180})
+        else:
+            problems = ["no student by imitation alone: no row to train on"]
+            self.commit("imitate", {}, {"rows": 0, "steps": 0}, problems=problems)
 
     def evaluate(self) -> None:
         self.commit(
@@ -130,7 +151,7 @@ class MadeUpRun:
 
     def scored(self, tasks: int) -> Iterator[dict[str, Any]]:
         luck = {number: (self.dice.random(), self.dice.randint(5, 10)) for number in range(tasks)}
-        for model, rate in RATES.items():
+        for model, rate in (RATES | ({"imitation": self.control} if self.control else {})).items():
             for number, (hard, length) in luck.items():
                 odds = rate ** (length / 7.5)
                 right = 0.75 * hard + 0.25 * self.dice.random() < odds or self.dice.random() < 0.04 * odds

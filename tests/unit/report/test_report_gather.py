@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.unit.report.conftest import MadeUpRun
+
 from score_distill.artifacts.steps import StepWriter
 from score_distill.artifacts.store import Store
 from score_distill.report import Facts, gather, write_report
@@ -50,6 +52,39 @@ def test_a_finished_run_misses_nothing(finished: Facts) -> None:
     assert [one.model for one in finished.scores] == ["base", "init", "sft", "rl", "teacher"]
     assert {one.ruling for one in finished.comparisons} == {"better", "unclear"}
     assert (finished.scores[1].n, finished.scores[1].unjudged) == (199, 1)
+
+
+def test_a_control_is_part_of_the_facts_and_of_the_answer(store: Store, run_key: str) -> None:
+    MadeUpRun(store, control=0.2).finish()
+    facts = gather(store, run_key)
+    assert [one.model for one in facts.scores] == ["base", "init", "imitation", "sft", "rl", "teacher"]
+    assert facts.control is not None
+    assert facts.control.correction.model_dump() == {"teacher_tokens": 155_000, "steps": 180, "rows": 262}
+    assert facts.control.imitation.model_dump() == {"teacher_tokens": 156_800, "steps": 180, "rows": 640}
+    assert "Correction paid: " in facts.answer
+    assert "(rl)" in facts.answer
+    assert [one.name for one in facts.steps][-3:] == ["more-demos", "imitate", "evaluate"]
+    assert ("more-demos", "the teacher's answer was wrong", 2) in [(d.step, d.why, d.count) for d in facts.dropped]
+    assert facts.curves.imitate
+
+
+def test_a_control_that_left_no_student_is_told_in_the_answer(store: Store, run_key: str, tmp_path: Path) -> None:
+    MadeUpRun(store, control=0.0).finish()
+    facts = gather(store, run_key)
+    said = "Whether correction paid is not known: no student by imitation alone: no row to train on."
+    assert facts.answer.endswith(said)
+    assert said in write_report(store, run_key, tmp_path).read_text("utf-8")
+
+
+def test_a_control_that_has_begun_is_missed_until_it_is_done(store: Store, run_key: str) -> None:
+    made = MadeUpRun(store, control=0.2)
+    made.finish("rl")
+    assert not any("imitate" in line for line in gather(store, run_key).missing)
+    made.more_demos()
+    assert gather(store, run_key).missing[0] == (
+        "imitate has not finished: no student by imitation alone (imitation) to compare with"
+    )
+    assert gather(store, run_key).control is None
 
 
 def test_tokens_are_summed_by_role_and_purpose_and_kept_by_step(finished: Facts) -> None:

@@ -63,6 +63,11 @@ def test_pairs_are_compared_on_the_tasks_judged_for_both() -> None:
             ["base", "init", "sft", "rl", "teacher"],
             [("init", "base"), ("sft", "init"), ("rl", "sft"), ("rl", "base"), ("teacher", "rl")],
         ),
+        (
+            ["base", "init", "imitation", "sft", "rl"],
+            [("sft", "imitation"), ("init", "base"), ("sft", "init"), ("rl", "sft"), ("rl", "base")],
+        ),
+        (["imitation", "rl"], []),
     ],
 )
 def test_which_models_are_compared(models: list[str], expected: list[tuple[str, str]]) -> None:

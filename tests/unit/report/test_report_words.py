@@ -2,8 +2,8 @@
 
 import pytest
 
-from score_distill.report.answer import answer
-from score_distill.report.facts import Comparison, Score
+from score_distill.report.answer import answer, costs
+from score_distill.report.facts import Comparison, Control, Effort, Score
 from score_distill.report.legible import legible, one_line
 from score_distill.report.significance import Paired, compare, sentence
 from score_distill.report.wording import duration, number, percent, rounded, span, tokens, unbroken
@@ -97,6 +97,48 @@ def test_the_answer_says_when_nothing_was_shown_and_when_it_got_worse() -> None:
     assert "cannot be told from chance" in answer(scores, [comparison("sft", "base", Paired(100, 35, 30, 835))], [])
     scores = [score("base", 430), score("sft", 130)]
     assert "The student fell from 43.0 %" in answer(scores, [comparison("sft", "base", Paired(100, 30, 330, 540))], [])
+
+
+CONTROL = Control(
+    correction=Effort(teacher_tokens=1_210_000, steps=340, rows=900),
+    imitation=Effort(teacher_tokens=1_190_000, steps=340, rows=2100),
+)
+STUDENTS = [score("base", 130), score("imitation", 400), score("sft", 430)]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (Paired(100, 332, 30, 538), "Correction paid: 43.0 % (sft) against 40.0 % (imitation)."),
+        (Paired(100, 30, 332, 538), "Correction did not pay, plain imitation did better: 43.0 % (sft) against 40.0 %"),
+        (Paired(100, 33, 30, 837), "Whether correction paid cannot be told from chance: 43.0 % (sft) against 40.0 %"),
+    ],
+)
+def test_the_answer_of_a_run_with_a_control_says_whether_correction_paid(table: Paired, said: str) -> None:
+    came = comparison("sft", "base", Paired(100, 332, 30, 538))
+    found = answer(STUDENTS, [came, comparison("sft", "imitation", table)], [], CONTROL)
+    assert found.startswith("The student rose from 13.0 % (base) to 43.0 % (sft) of 1,000 ledger tasks. ")
+    assert said in found
+
+
+def test_the_answer_says_that_the_control_is_lacking_and_why() -> None:
+    scores, lacking = [score("base", 130), score("sft", 430)], CONTROL.model_copy(update={"lacks": "no rows"})
+    assert answer(scores, [], [], lacking).endswith("Whether correction paid is not known: no rows.")
+    assert answer(scores, [], [], CONTROL).endswith("not known: the two were not scored on the same tasks.")
+    assert "paid" not in answer(scores, [], [])
+
+
+def test_what_the_two_sides_of_the_control_cost() -> None:
+    assert costs(CONTROL) == (
+        "Control: correction cost 1.21 M teacher tokens and 340 optimizer steps on 900 rows, "
+        "imitation 1.19 M, 340 and 2,100."
+    )
+    for spent, said in (
+        (1_000_000, "Correction is favoured by 17% of"),
+        (1_400_000, "Imitation is favoured by 16% of"),
+    ):
+        imitation = CONTROL.imitation.model_copy(update={"teacher_tokens": spent})
+        assert said in costs(CONTROL.model_copy(update={"imitation": imitation}))
 
 
 def test_the_answer_with_one_student_or_with_none() -> None:
