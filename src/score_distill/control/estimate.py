@@ -56,12 +56,22 @@ def attempt_tokens(spec: Spec, prompt: PromptStyle, measured: float | None) -> i
     """Tokens of one attempt at a task; every step sends all that came before."""
     if measured is not None:
         return round(measured)
+    return round(sum(_sent(spec, prompt)))
+
+
+def conversation_tokens(spec: Spec, prompt: PromptStyle) -> int:
+    """Tokens of an attempt as one text, as it is trained on."""
+    return round(_sent(spec, prompt)[-1])
+
+
+def _sent(spec: Spec, prompt: PromptStyle) -> list[float]:
+    """Tokens read and written at each step of an attempt."""
     agent = spec.method.agent
     steps = max(1, round(agent.max_steps * TYPICAL.steps))
     turn = agent.step_tokens * TYPICAL.step_tokens
     observation = agent.observation_chars / 4 * TYPICAL.observation
     opening = TYPICAL.question + (TYPICAL.instructions if prompt == "Instructions" else 0)
-    return round(sum(opening + n * (turn + observation) + turn for n in range(steps)))
+    return [opening + n * (turn + observation) + turn for n in range(steps)]
 
 
 def estimate(step: Step, spec: Spec, tasks: Tasks, measured: Mapping[str, float]) -> Tokens:

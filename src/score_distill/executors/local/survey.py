@@ -17,6 +17,7 @@ from score_distill.artifacts.steps import Manifest, completed_steps
 from score_distill.artifacts.store import StoreError
 from score_distill.control.change import changes
 from score_distill.control.estimate import Tasks, tasks_of
+from score_distill.control.guidance import guidance
 from score_distill.control.plan import Plan, plan
 from score_distill.executors.local.layout import Site
 from score_distill.executors.local.records import done_of
@@ -24,14 +25,17 @@ from score_distill.executors.local.view import StepView, View, line, read_view
 
 
 def survey(site: Site) -> tuple[Site, Plan, list[str]]:
-    """The plan with estimates, and remarks: task files that could not be counted, fields that may not change."""
+    """The plan with estimates, and remarks: what could not be counted, what may not change, what will not work."""
     remarks: list[str] = []
     manifests = _manifests(site)
     tasks = _split(site, manifests, remarks)
     if manifests or _exists(site):
         with suppress(StoreError):
             remarks += [f"changed since the run began: {one}" for one in changes(site.recorded(), site.run)]
-    return site, plan(site.run, done_of(manifests), tasks), remarks
+    done = done_of(manifests)
+    if tasks is not None:
+        remarks += guidance(site.run.spec, tasks, done)
+    return site, plan(site.run, done, tasks), remarks
 
 
 def print_plan(site: Site, found: Plan, remarks: list[str]) -> None:
