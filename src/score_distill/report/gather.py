@@ -105,7 +105,8 @@ def control_of(done: Mapping[str, Manifest]) -> Control | None:
 
 
 def effort(trained: Manifest, teacher_tokens: int) -> Effort:
-    return Effort(teacher_tokens=teacher_tokens, steps=trained.counts["steps"], rows=trained.counts["rows"])
+    steps, rows = (trained.counts.get(name, 0) for name in ("steps", "rows"))
+    return Effort(teacher_tokens=teacher_tokens, steps=steps, rows=rows)
 
 
 def run_fact(run: str, done: Iterable[Manifest], finished: bool) -> Run:

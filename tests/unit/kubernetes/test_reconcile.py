@@ -1,6 +1,7 @@
 """One pass over a run: from bodies, as the API server gives them, to objects, deletions and status."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -97,10 +98,10 @@ def step(body: Body, name: str) -> Body:
     return next(one for one in body["status"]["steps"] if one["name"] == name)
 
 
-def come_to(name: str, **spec: Any) -> tuple[World, Body]:
+def come_to(name: str, order: Sequence[str] = ORDER, **spec: Any) -> tuple[World, Body]:
     """A run whose step ``name`` has just been started for the first time."""
     world, body = World(), run(**spec)
-    for current in ORDER:
+    for current in order:
         one_pass(world, body)
         world.ready()
         one_pass(world, body)
@@ -123,6 +124,17 @@ def test_the_first_pass_starts_prepare_and_the_teacher_that_the_next_step_needs(
     assert changes.keys is not None
     assert (step(body, "prepare")["state"], step(body, "prepare")["attempt"]) == ("Running", 1)
     assert condition(body, "Succeeded")["status"] == "Unknown"
+
+
+def test_the_steps_of_a_control_are_jobs_like_the_others() -> None:
+    order = [*ORDER[:-1], "more-demos", "imitate", "evaluate"]
+    rollout = {"parallelism": 3}
+    world, body = come_to("evaluate", order, method={"control": "Imitation"}, resources={"rollout": rollout})
+    assert [one["name"] for one in body["status"]["steps"]] == order
+    shards, alone = (world.jobs[f"one-{name}-1"]["spec"]["completions"] for name in ("more-demos", "imitate"))
+    assert (shards, alone) == (3, 1)
+    containers = world.jobs["one-more-demos-1"]["spec"]["template"]["spec"]["containers"]
+    assert "demonstrate" in containers[0]["command"]
 
 
 def test_a_pass_that_changes_nothing_applies_nothing_and_says_the_same() -> None:

@@ -95,6 +95,15 @@ def test_every_step_runs_once_in_order_and_nothing_runs_again(bench: Bench) -> N
     assert len(bench.starts()) == len(ALL)
 
 
+def test_a_control_runs_its_steps_before_the_evaluation(bench: Bench) -> None:
+    bench.write(method={"control": "Imitation"}, resources={"rollout": {"parallelism": 2}})
+    code, output = bench.run()
+    names = list(dict.fromkeys(line.split()[0] for line in bench.starts()))
+    assert (code, names) == (0, [*ALL[:-1], "more-demos", "imitate", "evaluate"]), output
+    workers = (bench.folder / "workers").read_text().splitlines()
+    assert {"more-demos 0 of 2", "more-demos 1 of 2", "imitate None of 1"} <= set(workers)
+
+
 def test_steps_that_act_run_as_many_workers_as_the_manifest_says_each_with_a_log_of_its_own(bench: Bench) -> None:
     bench.write(resources={"rollout": {"parallelism": 2}})
     code, output = bench.run()
