@@ -121,6 +121,12 @@ def test_the_answer_of_a_run_with_a_control_says_whether_correction_paid(table: 
     assert said in found
 
 
+def test_the_control_is_no_station_on_the_way_of_the_student() -> None:
+    tested = [comparison("sft", "imitation", Paired(100, 332, 30, 538))]
+    found = answer(STUDENTS[1:], tested, [], CONTROL)
+    assert found.startswith("43.0 % of 1,000 ledger tasks are solved by sft. Correction paid: ")
+
+
 def test_the_answer_says_that_the_control_is_lacking_and_why() -> None:
     scores, lacking = [score("base", 130), score("sft", 430)], CONTROL.model_copy(update={"lacks": "no rows"})
     assert answer(scores, [], [], lacking).endswith("Whether correction paid is not known: no rows.")
