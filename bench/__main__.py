@@ -18,7 +18,7 @@ from rich.table import Table
 from score_distill.agent.formats import read_tasks
 
 COLUMNS = ("what", "against", "target", "measured", "detail")
-APART = ("bench/training.py", "bench/sandbox.py")
+APART = ("bench/training.py", "bench/sandbox.py", "bench/reconcile.py")
 
 
 def main() -> None:

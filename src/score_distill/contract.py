@@ -8,7 +8,7 @@ while it runs, and ends with a summary small enough for a termination message. W
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from score_distill.api import Model, Score, Spec
 
@@ -16,6 +16,7 @@ Verb = Literal["prepare", "demonstrate", "sft", "mentor", "rl", "evaluate"]
 
 TERMINATION_BYTES = 4096  # what a kubelet keeps of a termination message
 MESSAGE_BYTES = 1500
+FIGURES = 48
 
 
 class Served(Model):
@@ -59,16 +60,23 @@ class StageConfig(Model):
 
 
 class Progress(Model):
-    """How far a stage is: ``done`` of ``total`` in ``unit`` ("tasks", "updates" ...); total is None until known."""
+    """How far a stage is: ``done`` of ``total`` in ``unit`` ("tasks", "updates" ...); total is None until known.
+
+    ``figures`` are what it measured last, such as loss, reward or corrections.
+    """
 
     done: int
     total: int | None
     unit: str
     message: str = ""
+    figures: dict[str, FiniteFloat] = Field(default_factory=dict, max_length=FIGURES)
 
 
 def together(parts: Sequence[Progress]) -> Progress | None:
-    """The progress of a step's workers as one; None when none has reported."""
+    """The progress of a step's workers as one; None when none has reported.
+
+    Of several, figures are counts, and add up: a step that trains has one that reports.
+    """
     if not parts:
         return None
     totals = [one.total for one in parts]
@@ -77,6 +85,10 @@ def together(parts: Sequence[Progress]) -> Progress | None:
         total=None if None in totals else sum(total or 0 for total in totals),
         unit=parts[0].unit,
         message=parts[0].message,
+        figures={
+            name: sum(one.figures.get(name, 0.0) for one in parts)
+            for name in {name: None for one in parts for name in one.figures}
+        },
     )
 
 

@@ -15,6 +15,9 @@ from score_distill.work_folder import PROGRESS_PORT, WorkFolder
 
 DONE = Gauge("score_stage_done", "Units of the step that are done", ["step", "unit"])
 TOTAL = Gauge("score_stage_total", "Units of the step", ["step", "unit"])
+FIGURE = Gauge(
+    "score_stage_figure", "What the step measured last: loss, reward, kl, corrections ...", ["step", "figure"]
+)
 
 
 def serve(folder: WorkFolder, step: str, port: int) -> ThreadingHTTPServer:
@@ -61,4 +64,6 @@ def _metrics(step: str, progress: Progress | None) -> bytes:
     if progress is not None:
         DONE.labels(step, progress.unit).set(progress.done)
         TOTAL.labels(step, progress.unit).set(progress.total or 0)
+        for name, value in progress.figures.items():
+            FIGURE.labels(step, name).set(value)
     return generate_latest(REGISTRY)

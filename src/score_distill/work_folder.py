@@ -78,7 +78,9 @@ class WorkFolder:
 def report_end(config: StageConfig, summary: Summary, environ: Mapping[str, str]) -> None:
     """Leave the summary where executors look: in the work folder, and in the container's termination message."""
     folder = WorkFolder(Path(config.work))
-    summary = summary.model_copy(update={"progress": folder.read_progress()})
+    progress = folder.read_progress()
+    last = progress and progress.model_copy(update={"figures": {}})
+    summary = summary.model_copy(update={"progress": last})
     folder.write_summary(worker_of(environ), summary)
     if path := environ.get(TERMINATION_LOG):
         Path(path).write_bytes(summary.bounded())

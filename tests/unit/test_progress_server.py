@@ -19,10 +19,11 @@ def test_progress_is_told_as_it_is_now_and_nothing_else(tmp_path: Path) -> None:
             return bytes(reply.read())
 
     assert read("/progress") == b"null"
-    told = Progress(done=3, total=9, unit="tasks", message="fine")
+    told = Progress(done=3, total=9, unit="tasks", message="fine", figures={"corrections": 4})
     folder.write_progress(0, told)
     assert Progress.model_validate_json(read("/progress")) == told
     assert b'score_stage_done{step="mentor",unit="tasks"} 3.0' in read("/metrics")
+    assert b'score_stage_figure{figure="corrections",step="mentor"} 4.0' in read("/metrics")
     try:
         read("/stage.json")
     except urllib.error.HTTPError as error:

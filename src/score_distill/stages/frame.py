@@ -71,13 +71,23 @@ class Frame:
             return served
         return served.model_copy(update={"model_dir": str(self.model("base"))})
 
-    def progress(self, done: int, total: int | None, unit: str, message: str = "", *, now: bool = False) -> None:
+    def progress(
+        self,
+        done: int,
+        total: int | None,
+        unit: str,
+        message: str = "",
+        *,
+        figures: Mapping[str, float] | None = None,
+        now: bool = False,
+    ) -> None:
         """Report how far the stage is; reports that come too fast are left out unless ``now``."""
         clock = time.monotonic()
         if not now and clock - self._reported < PROGRESS_SECONDS:
             return
         self._reported = clock
-        WorkFolder(self.work).write_progress(self.worker, Progress(done=done, total=total, unit=unit, message=message))
+        told = Progress(done=done, total=total, unit=unit, message=message, figures=dict(figures or {}))
+        WorkFolder(self.work).write_progress(self.worker, told)
 
     def finish(
         self,

@@ -32,6 +32,7 @@ class Mentoring(TaskLoop[Prepared, Mentored]):
     def __init__(self, frame: Frame) -> None:
         super().__init__(frame)
         self.seen: Counter[str] = Counter()
+        self.corrections = 0
         self.revision = frame.input("warmup").manifest.digest
 
     def tasks(self) -> Iterable[Prepared]:
@@ -52,7 +53,11 @@ class Mentoring(TaskLoop[Prepared, Mentored]):
 
     def told(self, row: Mentored) -> str:
         self.seen[row.outcome] += 1
+        self.corrections += len(row.corrections)
         return ", ".join(f"{count} {name}" for name, count in self.seen.most_common())
+
+    def figures(self) -> dict[str, int]:
+        return {"corrections": self.corrections, **self.seen}
 
     def result(self, outcomes: Outcomes) -> Summary:
         counts: Counter[str] = Counter()

@@ -59,6 +59,10 @@ class TaskLoop(ABC, Generic[T, R]):
         """What progress says beside the numbers, after this outcome."""
         return ""
 
+    def figures(self) -> Mapping[str, int]:
+        """What this attempt has counted so far."""
+        return {}
+
     async def act(self, here: Floor, outcomes: Appender) -> None:
         await self.each(here, self.left(), outcomes)
 
@@ -109,7 +113,7 @@ class TaskLoop(ABC, Generic[T, R]):
         )
 
     def progress(self, message: str = "", *, now: bool = False) -> None:
-        self.frame.progress(self.done, self.total, "tasks", message, now=now)
+        self.frame.progress(self.done, self.total, "tasks", message, figures=self.figures(), now=now)
 
     def finish(self, counts: Mapping[str, int], problems: list[str] | None = None) -> Summary:
         """Commit, with what the calls of all workers and attempts cost."""

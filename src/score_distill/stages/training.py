@@ -3,13 +3,15 @@
 import json
 import time
 from collections.abc import Callable
+from itertools import islice
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from score_distill.api import Rl, Spec, Training
 from score_distill.artifacts.checkpoints import StoredCheckpoints
 from score_distill.artifacts.store import decode_row
-from score_distill.contract import Summary
+from score_distill.contract import FIGURES, Summary
 from score_distill.errors import Infrastructure, ModelFailure
 from score_distill.stages.frame import Frame
 
@@ -117,7 +119,11 @@ class Curve:
             self._trimmed = True
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        self._frame.progress(number + 1, total, self._unit, message, now=number + 1 == total)
+        measured = {
+            name: float(value) for name, value in line.items() if isinstance(value, int | float) and name != key
+        }
+        figures = dict(islice(((name, value) for name, value in measured.items() if isfinite(value)), FIGURES))
+        self._frame.progress(number + 1, total, self._unit, message, figures=figures, now=number + 1 == total)
 
     def step(self, outcome: "Outcome", steps: int) -> None:
         """One line of supervised training."""
