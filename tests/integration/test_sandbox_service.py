@@ -7,7 +7,6 @@ import socket
 import struct
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from score_distill.sandbox.client import Sandbox, SandboxBusy, SandboxError, San
 from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.local import start
 
-SLEEP = "import time; time.sleep(99)"
+SLEEP = "import time; time.sleep(3000)"
 
 
 def peer(sandbox):
@@ -110,7 +109,7 @@ async def test_an_idle_state_is_dropped_and_the_client_is_told():
 
 
 async def test_a_full_queue_is_busy_and_says_retry():
-    async with start(Limits(running=1, waiting=2, wall_seconds=2), libraries=()) as sandbox:
+    async with start(Limits(running=1, waiting=2, wall_seconds=60), libraries=()) as sandbox:
         root = await sandbox.open()
         results = await asyncio.gather(
             *(root.run("import time; time.sleep(0.2)") for _ in range(6)), return_exceptions=True
@@ -131,15 +130,14 @@ async def test_too_many_states_are_busy_until_some_are_closed():
 
 
 async def test_a_client_whose_steps_all_hang_does_not_stop_another():
-    async with start(Limits(running=4, wall_seconds=20), libraries=()) as greedy:
+    async with start(Limits(running=4, wall_seconds=3600), libraries=()) as greedy:
         root = await greedy.open()
         hanging = [asyncio.ensure_future(root.run(SLEEP)) for _ in range(50)]
         modest = await Sandbox.connect(path_of(greedy))
         branch = await modest.open()
-        began = time.monotonic()
         for _ in range(10):
             branch = (await branch.run("x = 1")).branch
-        assert time.monotonic() - began < 10
+        assert not any(task.done() for task in hanging)
         await modest.close()
         for task in hanging:
             task.cancel()
@@ -159,7 +157,7 @@ BOMBS = [
 
 
 async def test_honest_steps_go_on_beside_bombs():
-    limits = Limits(wall_seconds=3, cpu_seconds=1, memory_bytes=64 << 20)
+    limits = Limits(wall_seconds=10, cpu_seconds=1, memory_bytes=64 << 20)
     async with start(limits, libraries=()) as sandbox:
         daemon = daemon_of(sandbox)
         root = await sandbox.open()
@@ -278,6 +276,25 @@ async def test_a_folder_that_a_killed_starter_left_is_cleared_at_the_next_start(
         assert not path.parent.exists()
         async with start(Limits(), libraries=()):
             assert (await (await one.open()).run("print(open('a', 'w').write('x'))")).output == "1"
+
+
+async def test_steps_cancelled_at_any_moment_cost_neither_their_state_nor_the_daemon():
+    async with start(Limits(), libraries=()) as sandbox:
+        daemon = daemon_of(sandbox)
+        root = await sandbox.open()
+        branch = (await root.run("x = 1")).branch
+        before = children_of(daemon)
+        for moment in range(300):
+            steps = [asyncio.ensure_future(origin.run("x += 1")) for origin in (root, branch)]
+            await asyncio.wait(steps, timeout=moment / 50_000)
+            for step in steps:
+                step.cancel()
+            for result in await asyncio.gather(*steps, return_exceptions=True):
+                assert not isinstance(result, SandboxError), result
+                if not isinstance(result, BaseException):
+                    await result.branch.close()
+        assert (await branch.run("print(x)")).output == "1"
+        await until(lambda: len(children_of(daemon)) <= len(before) + 1)
 
 
 async def test_a_missing_daemon_is_lost_and_says_retry():

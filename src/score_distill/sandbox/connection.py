@@ -27,10 +27,14 @@ _UNREAD_SECONDS = 60.0
 
 @dataclass
 class _Held:
-    """A state of this client; ``seed`` only for a session that has not made a step yet."""
+    """A state of this client, and the number of the request it came of.
+
+    ``seed`` only for a session that has not made a step yet.
+    """
 
     state: Frozen
     used: float
+    request: int
     seed: int | None = None
 
 
@@ -93,7 +97,7 @@ class Connection(asyncio.Protocol):
     def _handle(self, request: requests.Request) -> None:
         match request:
             case Open():
-                number = self._hold(self._steps.open(), request.seed)
+                number = self._hold(self._steps.open(), request.number, request.seed)
                 self._tell({"id": request.number, "branch": number})
             case Run():
                 if request.number in self._runs:
@@ -104,6 +108,8 @@ class Connection(asyncio.Protocol):
             case Cancel():
                 if run := self._runs.get(request.number):
                     run.cancel()
+                for branch in [branch for branch, held in self._held.items() if held.request == request.number]:
+                    self._drop(branch)  # the step was done, and the client cannot know what came of it
             case Close():
                 self._drop(request.branch)
             case Reply():
@@ -136,7 +142,7 @@ class Connection(asyncio.Protocol):
                 return await self._ask(request.number, call)
 
         ended = await self._steps.run(held.state, Step(request.code, request.tools, held.seed), ask)
-        return _message(ended, self._hold(ended.after) if ended.after else request.branch)
+        return _message(ended, self._hold(ended.after, request.number) if ended.after else request.branch)
 
     async def _ask(self, run: int, call: Call) -> dict[str, Any]:
         """Have the client answer the call of a tool."""
@@ -154,9 +160,9 @@ class Connection(asyncio.Protocol):
         finally:
             del self._calls[number]
 
-    def _hold(self, state: Frozen, seed: int | None = None) -> int:
+    def _hold(self, state: Frozen, request: int, seed: int | None = None) -> int:
         number = next(self._numbers)
-        self._held[number] = _Held(state, asyncio.get_running_loop().time(), seed)
+        self._held[number] = _Held(state, asyncio.get_running_loop().time(), request, seed)
         return number
 
     def _drop(self, number: int) -> None:

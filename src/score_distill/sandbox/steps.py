@@ -8,7 +8,7 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,7 @@ class Steps:
         try:
             async with before.forking:
                 if not before.end:
-                    await self._clone(before, child)
+                    await _to_its_end(self._clone(before, child))
                 if before.end:
                     raise before.end[0]
         except BaseException:
@@ -356,3 +356,17 @@ class Steps:
             self._reaper.kill(channel.pid)
         channel.close()
         self._scratch.drop(folder)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do ``work`` whole, and be cancelled only then: a process that was told to fork, and may not, would be ended."""
+    task = asyncio.ensure_future(work)
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled and not task.cancelled() and not task.exception():
+        raise cancelled
+    task.result()
