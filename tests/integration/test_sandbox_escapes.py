@@ -16,7 +16,7 @@ from score_distill.sandbox.local import start
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LIMITS = Limits(wall_seconds=2, cpu_seconds=1, memory_bytes=64 << 20, output_bytes=50_000, observation_chars=2000)
+LIMITS = Limits(wall_seconds=5, cpu_seconds=1, memory_bytes=64 << 20, output_bytes=50_000, observation_chars=2000)
 REFUSED = "PermissionError"
 DIED = "ProcessDiedError"
 

@@ -15,7 +15,7 @@ from score_distill.sandbox.local import start
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LIMITS = Limits(wall_seconds=5, cpu_seconds=3, files=2000, message_bytes=1 << 20)
+LIMITS = Limits(wall_seconds=20, cpu_seconds=3, files=2000, message_bytes=1 << 20)
 PATIENCE = 30
 
 
@@ -133,7 +133,7 @@ WELCOMES = {
 
 @pytest.mark.parametrize("welcome", WELCOMES.values(), ids=WELCOMES)
 async def test_a_daemon_that_speaks_otherwise_is_refused_at_once(tmp_path: Path, welcome: bytes) -> None:
-    async with daemon(tmp_path, welcome) as path, asyncio.timeout(5):
+    async with daemon(tmp_path, welcome) as path, asyncio.timeout(PATIENCE):
         with pytest.raises(SandboxError, match="protocol"):
             await Sandbox.connect(path)
 
@@ -147,14 +147,14 @@ REPLIES = {
 
 @pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)
 async def test_a_reply_that_is_none_ends_the_call(tmp_path: Path, reply: bytes) -> None:
-    async with daemon(tmp_path, WELCOME, reply) as path, asyncio.timeout(5):
+    async with daemon(tmp_path, WELCOME, reply) as path, asyncio.timeout(PATIENCE):
         sandbox = await Sandbox.connect(path)
         with pytest.raises(SandboxError, match="protocol"):
             await sandbox.open()
 
 
 async def test_a_daemon_that_falls_silent_is_lost(tmp_path: Path) -> None:
-    async with daemon(tmp_path, WELCOME) as path, asyncio.timeout(5):
+    async with daemon(tmp_path, WELCOME) as path, asyncio.timeout(PATIENCE):
         sandbox = await Sandbox.connect(path, silence_seconds=0.3)
         with pytest.raises(SandboxLost, match=r"silent for 0\.3 s"):
             await sandbox.open()
@@ -185,6 +185,6 @@ class daemon:
 
 
 async def test_a_client_is_told_that_the_daemon_lives_while_a_step_takes_long(sandbox: Sandbox) -> None:
-    impatient = await Sandbox.connect(sandbox.socket_path, silence_seconds=3)
-    assert (await (await impatient.open()).run("import time; time.sleep(4); print('done')")).output == "done"
+    impatient = await Sandbox.connect(sandbox.socket_path, silence_seconds=5)
+    assert (await (await impatient.open()).run("import time; time.sleep(7); print('done')")).output == "done"
     await impatient.close()
