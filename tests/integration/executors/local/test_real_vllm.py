@@ -8,6 +8,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
 from score_distill import manifest
 from score_distill.agent.completer import OpenAIClient
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.timeout(1800)
 QUICKSTART = Path(__file__).parents[4] / "examples" / "quickstart.yaml"
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def fleet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
     folder = tmp_path_factory.mktemp("run")
     site = site_of(manifest.read(QUICKSTART), QUICKSTART.parent, folder, os.environ, detect())
