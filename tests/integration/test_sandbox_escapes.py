@@ -5,6 +5,9 @@ goes through a raw ``syscall`` so that no library stands between the program and
 """
 
 import os
+import socket
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pyseccomp
@@ -22,19 +25,24 @@ DIED = "ProcessDiedError"
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def sandbox(tmp_path_factory):
-    secret = tmp_path_factory.mktemp("host") / "secret"
-    secret.write_text("ESCAPED")
-    secret.chmod(0o644)
-    async with start(LIMITS, libraries=()) as sandbox:
-        sandbox.secret = secret
-        yield sandbox
+async def sandbox():
+    """With a file that every user of the machine may read and write, so that nothing but the sandbox guards it."""
+    with tempfile.TemporaryDirectory(prefix="host-") as folder:
+        secret = Path(folder) / "secret"
+        secret.write_text("ESCAPED")
+        secret.chmod(0o666)
+        os.chmod(folder, 0o777)
+        async with start(LIMITS, libraries=()) as sandbox:
+            sandbox.secret = secret
+            yield sandbox
 
 
 async def attempt(sandbox, code):
     branch = await sandbox.open()
-    result = await branch.run(code.replace("SECRET", str(sandbox.secret)))
+    result = await branch.run(code.replace("SECRET", str(sandbox.secret)).replace("OPEN/", f"{sandbox.secret.parent}/"))
     assert "ESCAPED" not in result.output
+    assert [path.name for path in sandbox.secret.parent.iterdir()] == ["secret"]
+    assert sandbox.secret.read_text() == "ESCAPED"
     assert (await branch.run("print('alive')")).output == "alive"
     await branch.close()
     return result
@@ -200,11 +208,10 @@ for pid in (os.getppid(), {os.getpid()}):
     assert set(result.output.split()) <= refusals
 
 
+# None of these exists but SECRET, and none would hurt the machine: a daemon of root does what it does not refuse.
 FORBIDDEN_WRITES = """
-    SECRET /etc/passwd /etc/x /root/x /home/x /tmp/x /var/tmp/x /dev/shm/x /dev/tty /dev/kmsg /proc/self/oom_score_adj
-    /proc/self/mem /proc/self/uid_map /proc/self/setgroups /proc/sys/kernel/core_pattern /proc/sysrq-trigger
-    /sys/kernel/uevent_helper /sys/fs/cgroup/x /run/x /var/run/x /usr/lib/x /x ../x ../../x ../../kept/x d/../../x
-    ./../x //etc/x /proc/self/cwd/../x /proc/self/root/tmp/x /dev/fd/0 /dev/stdout /proc/self/fd/1
+    SECRET OPEN/x /etc/x /root/x /home/x /tmp/x /var/tmp/x /dev/shm/x /run/x /var/run/x /usr/lib/x /x ../x ../../x
+    ../../kept/x d/../../x ./../x //etc/x /proc/self/cwd/../x /proc/self/root/tmp/x /proc/self/mem /proc/self/fd/1
 """
 
 
@@ -228,7 +235,6 @@ print(os.listdir('.'), open('mine').read())
     result = await attempt(sandbox, code)
     *refusals, kept = result.output.splitlines()
     assert len(refusals) == 12 and kept == "['mine'] mine"
-    assert sandbox.secret.read_text() == "ESCAPED"
 
 
 LINKS = {
@@ -338,21 +344,20 @@ async def test_a_forged_word_ends_the_step_and_is_believed_by_nobody(sandbox, co
     prelude = "import os, json, struct, time\ndef frame(m):\n    b = json.dumps(m).encode()\n"
     prelude += "    return struct.pack('>I', len(b)) + b\n"
     result = await attempt(sandbox, prelude + code)
-    if result.answer is None:
-        assert result.error in {DIED, "TimeoutError", "OSError"}, result.output
+    ends = "os.write(3, frame({'answer'" in code  # and leave the output open, which a state may not
+    assert (result.error, result.answer) == ("OSError" if ends else DIED, None), result.output
     assert "forged" not in result.output
 
 
 INSIDE = {
-    "frames": "import sys; f = sys._getframe()\nwhile f: names = list(f.f_locals); f = f.f_back\nprint(names)",
     "garbage collector": "import gc; print([o for o in gc.get_objects() if 'ESCAPE' + 'D' in repr(type(o))])",
     "modules": "import sys; print(sorted(m for m in sys.modules if 'daemon' in m or 'client' in m or 'agent' in m))",
     "subclasses": "print([c for c in object.__subclasses__() if c.__name__ == 'Daemon'])",
     "smolagents CVE-2025-5120": "import random; print(random._os.system('echo ESC' + 'APED'))",
     "smolagents CVE-2025-9959": "print(().__class__.__base__.__subclasses__()[0].__init__.__globals__['__builtins__'])",
-    "dunder import": "print(__import__('os').environ, __import__('os').popen)",
+    "dunder import": "print(dict(__import__('os').environ))",
     "loader of builtins": "print(__builtins__.__loader__ if hasattr(__builtins__, '__loader__') else 1)",
-    "code objects": "f = lambda: 0\nprint((f.__code__.replace(co_code=b'd' * 300)))",
+    "code objects": "f = lambda: 0\nprint(len(f.__code__.replace(co_code=b'd' * 300).co_code))",
     "a pickle that runs": "import pickle; pickle.loads(b\"cos\\nsystem\\n(S'echo ESC'\\ntR.\")",
     "a module finder": "import sys\nclass F:\n def find_spec(self, *a): raise OSError\nsys.meta_path.insert(0, F())",
     "builtins gone": "import builtins\nfor n in list(vars(builtins)): delattr(builtins, n)",
@@ -398,12 +403,67 @@ INSIDE = {
 }
 
 
-@pytest.mark.parametrize("code", INSIDE.values(), ids=INSIDE)
-async def test_what_a_session_does_to_itself_is_its_own(sandbox, code):
-    result = await attempt(sandbox, code)
-    assert result.output and len(result.output) <= LIMITS.observation_chars
+PRINTED = {
+    "garbage collector": "[]", "modules": "[]", "subclasses": "[]", "smolagents CVE-2025-5120": "32512",
+    "dunder import": "{}", "loader of builtins": "1", "code objects": "300", "a pickle that runs": "None",
+    "a module finder": "None", "json gone": "None", "tools patched": "None", "destructor at the end": "None",
+    "signal handlers": "None",
+}  # fmt: skip
+RAISED = {
+    "AttributeError": ["smolagents CVE-2025-9959", "builtins gone"],
+    "ZeroDivisionError": ["profile"],
+    "ProcessDiedError": [
+        "write gone", "trace", "audit hook", "atexit", "alarm", "deep recursion in C", "deep JSON",
+        "file calls for ever", "a crash", "exit",
+    ],
+    "TimeoutError ProcessDiedError MemoryError": ["deep recursion"],  # what it meets first
+    "TimeoutError": [
+        "destructor", "no CPU limit", "timers", "a huge number", "memory again and again", "log",
+        "sleep", "sleep in a handler", "a lock", "a regular expression",
+    ],
+    "MemoryError": ["a huge text", "memory"],
+    "OutputLimitError": ["output"],
+    "PermissionError": ["output around python"],
+    "OSError": [
+        "memory mapped", "disk", "one big file", "a sparse file", "many folders", "deep folders", "descriptors",
+        "output moved", "output cut",
+    ],
+}  # fmt: skip
 
 
-async def test_nothing_of_all_this_was_left_on_the_machine(sandbox):
-    outside = [Path("/tmp/x"), Path("/x"), Path("/dev/shm/x"), Path("/var/tmp/x"), Path("/etc/x"), Path("/root/x")]
-    assert not [path for path in outside if path.exists()]
+@pytest.mark.parametrize("name", PRINTED)
+async def test_what_a_session_does_to_itself_leads_nowhere(sandbox, name):
+    result = await attempt(sandbox, INSIDE[name])
+    assert (result.output, result.error) == (PRINTED[name], None)
+
+
+@pytest.mark.parametrize(("error", "name"), [(error, name) for error, names in RAISED.items() for name in names])
+async def test_what_a_session_does_to_itself_is_its_own(sandbox, error, name):
+    result = await attempt(sandbox, INSIDE[name])
+    assert result.error in error.split(), result.output
+    assert len(result.output) <= LIMITS.observation_chars
+
+
+async def test_each_of_these_has_an_outcome():
+    assert {*PRINTED, *(name for names in RAISED.values() for name in names)} == set(INSIDE)
+
+
+async def test_another_process_of_the_same_user_stays_alive(sandbox):
+    user = 65534 if os.geteuid() == 0 else os.geteuid()
+    with subprocess.Popen(["sleep", "1000"], user=user) as victim:
+        try:
+            code = f"{RAW}\nimport os\nprint(syscall({number('kill')}, {victim.pid}, 9))\nos.kill({victim.pid}, 9)"
+            result = await attempt(sandbox, code)
+            assert (result.error, victim.poll()) == (REFUSED, None)
+        finally:
+            victim.kill()
+
+
+async def test_no_connection_arrives_at_a_server_of_the_machine(sandbox):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        address = server.getsockname()
+        result = await attempt(sandbox, f"import socket\nsocket.create_connection({address})")
+        assert result.error == REFUSED
+        with pytest.raises(BlockingIOError):
+            server.accept()
