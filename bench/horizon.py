@@ -15,14 +15,14 @@ from typing import Any
 from bench.servers import QUICKSTART, Servers
 
 from score_distill import manifest
-from score_distill.agent.items import Item, items
+from score_distill.agent.rl_starts import Item, items
 from score_distill.agent.trajectory import Mentored
 from score_distill.artifacts.steps import completed_steps
 from score_distill.artifacts.store import open_store
 from score_distill.contract import StageConfig
 from score_distill.serving.weights import model_server
 from score_distill.stages.acting import floor
-from score_distill.stages.frame import Frame
+from score_distill.stages.context import StageContext
 from score_distill.stages.learner import Learner
 from score_distill.stages.rollouts import roll_out
 
@@ -49,7 +49,7 @@ async def measure(servers: Servers) -> dict[str, Any]:
             sandbox=str(servers.socket),
         )
         Path(config.work).mkdir()
-        frame = Frame(config, store)
+        frame = StageContext(config, store)
         await model_server(servers.student, run.spec.student.serving.dtype).load(frame.model("sft"))
         prefixed = _items(frame)
         whole = [Item(id=f"{one.task.id}#0", task=one.task) for one in prefixed]
@@ -74,7 +74,7 @@ async def measure(servers: Servers) -> dict[str, Any]:
     }
 
 
-def _items(frame: Frame) -> list[Item]:
+def _items(frame: StageContext) -> list[Item]:
     found: list[Item] = []
     for row in frame.input("mentor").open_rows("mentored.jsonl"):
         mentored = Mentored.model_validate(row)

@@ -19,9 +19,9 @@ from bench.servers import Servers
 
 from score_distill.agent import prompts, tools
 from score_distill.agent.chat import ChatFormat
-from score_distill.agent.codeact import Stand, StudentActor, act
+from score_distill.agent.codeact import AgentState, StudentActor, act
 from score_distill.agent.completer import Completion, OpenAIClient
-from score_distill.agent.environment import Scope, World
+from score_distill.agent.environment import EnvState, SnapshotPool
 from score_distill.agent.ledger import Caller, Ledger
 from score_distill.agent.trajectory import Task
 from score_distill.api import Sampling
@@ -62,9 +62,9 @@ async def agent_loop(servers: Servers, tasks: list[Task]) -> tuple[float, dict[s
                 opening = chat.opening(prompts.opening(task, tools.chosen(("read",)), style="Bare", plan=False))
                 actor = StudentActor(chat, opening, GREEDY, 64, 512)
                 caller = Caller(Recording(client, asked[task.id]), ledger, "student", "bench", task.id, "act")
-                async with Scope() as scope:
-                    world = World(task, tools.chosen(("read",)), await sandbox.open(), {})
-                    await act(Stand((), (scope.hold(world),)), actor, caller, max_steps=14, seed=0, scope=scope)
+                async with SnapshotPool() as scope:
+                    world = EnvState(task, tools.chosen(("read",)), await sandbox.open(), {})
+                    await act(AgentState((), (scope.hold(world),)), actor, caller, max_steps=14, seed=0, scope=scope)
 
         began = time.perf_counter()
         await asyncio.gather(*(worker() for _ in range(CONCURRENCY)))

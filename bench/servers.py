@@ -12,7 +12,7 @@ import aiohttp
 from score_distill import machine, manifest
 from score_distill.contract import Served
 from score_distill.executors.local.fleet import Fleet
-from score_distill.executors.local.layout import Site
+from score_distill.executors.local.layout import RunPaths
 
 QUICKSTART = Path(__file__).parent.parent / "examples" / "quickstart.yaml"
 
@@ -37,7 +37,7 @@ class Servers:
 @asynccontextmanager
 async def started() -> AsyncIterator[Servers]:
     with TemporaryDirectory() as folder:
-        site = Site(
+        site = RunPaths(
             run=manifest.read(QUICKSTART),
             base=QUICKSTART.parent,
             folder=Path(folder),

@@ -20,7 +20,7 @@ from score_distill.errors import EXIT_MEANINGS, BadInput, Exit
 
 if TYPE_CHECKING:
     from score_distill.api import DistillationRun
-    from score_distill.executors.local.layout import Site
+    from score_distill.executors.local.layout import RunPaths
 
 CODES = "\n\n".join(f"{code.value}: {meaning}" for code, meaning in EXIT_MEANINGS.items())
 
@@ -196,21 +196,21 @@ def _read(file: Path) -> "DistillationRun":
     return manifest.read(file)
 
 
-def _site(run: "DistillationRun", file: Path, work: Path | None) -> "Site":
-    from score_distill.executors.local.layout import site_of
+def _site(run: "DistillationRun", file: Path, work: Path | None) -> "RunPaths":
+    from score_distill.executors.local.layout import run_paths
     from score_distill.machine import detect
 
-    return site_of(run, file.parent, work, os.environ, detect())
+    return run_paths(run, file.parent, work, os.environ, detect())
 
 
-def _begun(folder: Path) -> "Site":
+def _begun(folder: Path) -> "RunPaths":
     from score_distill.executors.local.layout import remembered
     from score_distill.machine import detect
 
     return remembered(folder, os.environ, detect())
 
 
-def _report(site: "Site") -> None:
+def _report(site: "RunPaths") -> None:
     from rich.console import Console
 
     from score_distill.report import gather, print_report, write_report

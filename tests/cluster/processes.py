@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from score_distill.executors.local import guard
+from score_distill.executors.local import process_supervisor
 from score_distill.executors.local.processes import last_lines
 
 GRACE = 5.0
@@ -52,7 +52,7 @@ def start(command: Sequence[object], log: Path, name: str = "", inside: Sequence
     try:
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-I", guard.__file__, str(reading), str(GRACE), *words],
+                [sys.executable, "-I", process_supervisor.__file__, str(reading), str(GRACE), *words],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from score_distill.agent.answers import check
-from score_distill.agent.leaks import gives_away
+from score_distill.agent.leaks import leaks_answer
 from score_distill.agent.mathematics import Verifier
 
 
@@ -98,7 +98,7 @@ def test_a_child_that_died_is_replaced(verifier):
     ],
 )
 def test_a_formula_is_given_away_in_any_form(reference, text, seen, leak):
-    assert gives_away(reference, text, seen) is leak
+    assert leaks_answer(reference, text, seen) is leak
 
 
 def test_what_math_verify_cannot_read_is_left_to_a_judge():

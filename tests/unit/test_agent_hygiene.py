@@ -1,4 +1,4 @@
-from score_distill.agent.hygiene import GRAM, Contamination, Doubles
+from score_distill.agent.decontamination import GRAM, Contamination, Deduplicator
 from score_distill.agent.trajectory import Task
 
 LONG = "Mia has forty two cups and Ben gives her another seven of them today"
@@ -58,7 +58,7 @@ def test_the_first_set_that_matches_is_named():
 
 
 def test_doubles_name_the_first():
-    doubles = Doubles()
+    doubles = Deduplicator()
     assert doubles.match(task("q", name="one")) is None
     assert doubles.match(task("Q!", name="two")) == ("same text as another training task", "one")
     assert doubles.match(task("r", name="three")) is None
@@ -80,7 +80,7 @@ def test_chinese_is_compared_by_characters():
 
 def test_a_nearly_equal_training_task_is_a_double_unless_a_number_differs():
     text = f"{LONG} and then she counts every one of the cups again before it rains in 3 hours. How many has she?"
-    doubles = Doubles()
+    doubles = Deduplicator()
     assert doubles.match(task(text, name="one")) is None
     assert doubles.match(task(text.replace("How many", "Say how many"), name="two")) == (
         "nearly the text of another training task",
@@ -92,12 +92,12 @@ def test_a_nearly_equal_training_task_is_a_double_unless_a_number_differs():
 
 
 def test_a_nearly_equal_chinese_training_task_is_a_double():
-    doubles = Doubles()
+    doubles = Deduplicator()
     assert doubles.match(task(CHINESE, name="one")) is None
     assert doubles.match(task(CHINESE.replace("现在", "现今"), name="two")).against == "one"
     assert doubles.match(task(CHINESE.replace("打破了三个", "打破了二个"), name="three")) is None
 
 
 def test_empty_texts_are_no_trouble():
-    doubles = Doubles()
+    doubles = Deduplicator()
     assert [doubles.match(task("?", name=name)) is None for name in ("one", "two")] == [True, False]

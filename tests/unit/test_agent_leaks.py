@@ -2,7 +2,7 @@
 
 import pytest
 
-from score_distill.agent.leaks import gives_away
+from score_distill.agent.leaks import leaks_answer
 
 LONG = "The question says that Mia has 40 cups and Ben gives her 2 more."
 CHOICE = "Which city? (A) Paris (B) London. Option A: Paris. Choose one."
@@ -66,7 +66,7 @@ CHOICE = "Which city? (A) Paris (B) London. Option A: Paris. Choose one."
     ],
 )
 def test_an_answer_that_is_given_away(reference, text, seen):
-    assert gives_away(reference, text, seen) is True
+    assert leaks_answer(reference, text, seen) is True
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_an_answer_that_is_given_away(reference, text, seen):
     ],
 )
 def test_an_answer_that_is_not(reference, text, seen):
-    assert gives_away(reference, text, seen) is False
+    assert leaks_answer(reference, text, seen) is False
 
 
 @pytest.mark.parametrize(
@@ -110,5 +110,5 @@ def test_an_answer_that_is_not(reference, text, seen):
 )
 @pytest.mark.timeout(5)
 def test_looking_takes_no_longer_than_the_text(text):
-    gives_away("42", text, [text])
-    gives_away("no", text, [text])
+    leaks_answer("42", text, [text])
+    leaks_answer("no", text, [text])

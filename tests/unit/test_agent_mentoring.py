@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from score_distill.agent.codeact import NO_CODE, CutOff, Stand, StudentActor, TeacherActor, Written, act, take
+from score_distill.agent.codeact import NO_CODE, AgentState, CutOff, ModelTurn, StudentActor, TeacherActor, act, take
 from score_distill.agent.completer import Completion, ContextOverflow, RequestRefused, Usage
-from score_distill.agent.environment import Scope, World
+from score_distill.agent.environment import EnvState, SnapshotPool
 from score_distill.agent.judge import Judge
 from score_distill.agent.localize import JudgeLocalizer, Located, NothingWrong, Reenactment, SetAside
 from score_distill.agent.mentor import mentor, splice
@@ -83,12 +83,12 @@ class FakeActor:
     author: str = "student"
     asked: list[tuple[int, int]] = field(default_factory=list)
 
-    async def write(self, completer, steps: Sequence[Step], seed: int) -> Written:
+    async def write(self, completer, steps: Sequence[Step], seed: int) -> ModelTurn:
         self.asked.append((len(steps), seed))
         text = self.turns.pop(0)
         if text is None:
             raise ContextOverflow("full")
-        return Written(text)
+        return ModelTurn(text)
 
 
 @dataclass
@@ -130,13 +130,13 @@ def tally() -> Tally:
     return Tally()
 
 
-def world(tally: Tally, task: Task = TASK) -> World:
-    return World(task, chosen(["read"]), FakeSnapshot(tally), {})
+def world(tally: Tally, task: Task = TASK) -> EnvState:
+    return EnvState(task, chosen(["read"]), FakeSnapshot(tally), {})
 
 
-async def attempt(tally: Tally, scope: Scope, *turns: str, task: Task = TASK) -> Stand:
+async def attempt(tally: Tally, scope: SnapshotPool, *turns: str, task: Task = TASK) -> AgentState:
     stand, _ = await act(
-        Stand((), (scope.hold(world(tally, task)),)),
+        AgentState((), (scope.hold(world(tally, task)),)),
         FakeActor(list(turns)),
         FakeCompleter([]),
         max_steps=len(turns),
@@ -149,8 +149,8 @@ async def attempt(tally: Tally, scope: Scope, *turns: str, task: Task = TASK) ->
 
 async def acted(tally: Tally, *turns: str | None, max_steps: int):
     actor = FakeActor(list(turns))
-    async with Scope() as scope:
-        begun = Stand((), (scope.hold(world(tally)),))
+    async with SnapshotPool() as scope:
+        begun = AgentState((), (scope.hold(world(tally)),))
         stand, ending = await act(begun, actor, FakeCompleter([]), max_steps=max_steps, seed=100, scope=scope)
         assert tally.open <= 1
     assert tally.open == 0
@@ -174,7 +174,7 @@ async def test_a_full_context_ends_the_attempt_and_keeps_its_steps(tally: Tally)
 
 
 async def test_nothing_follows_an_answer(tally: Tally):
-    async with Scope() as scope:
+    async with SnapshotPool() as scope:
         stand = await attempt(tally, scope, turn("final_answer_print('a'); x = 1"))
         again, ending = await act(stand, FakeActor([]), FakeCompleter([]), max_steps=5, seed=0, scope=scope)
     assert (again, ending) == (stand, "answered")
@@ -207,11 +207,11 @@ async def test_an_error_is_an_observation_and_a_step_cut_short_leaves_no_trace(t
 
 
 async def test_kept_worlds_can_be_gone_back_to(tally: Tally):
-    async with Scope() as scope:
+    async with SnapshotPool() as scope:
         stand = await attempt(tally, scope, READ, WRONG, SUM)
         before = stand.back_to(2)
         assert (len(before.steps), len(before.worlds)) == (1, 2)
-        again = await take(before, Written(ADD), "teacher", scope)
+        again = await take(before, ModelTurn(ADD), "teacher", scope)
         assert (await again.world.run("print(x, read())")).observation == "[10, 5] End of documents."
         assert (await before.world.run("print(x, read())")).observation == "[10] 5"
 
@@ -235,7 +235,7 @@ async def test_the_student_is_asked_for_what_fits_and_no_more():
     reply = Completion("ab", Usage(), tokens=(97, 98, 0), logprobs=(-0.1, -0.2, -0.3))
     completer = FakeCompleter([reply])
     actor = StudentActor(FakeChat(), (7,) * 10, GREEDY, step_tokens=16, context=14, logprobs=True)
-    assert await actor.write(completer, [], 3) == Written("ab", (97, 98, 0), (-0.1, -0.2, -0.3))
+    assert await actor.write(completer, [], 3) == ModelTurn("ab", (97, 98, 0), (-0.1, -0.2, -0.3))
     (asked,) = completer.asked
     assert (asked["prompt"], asked["max_tokens"], asked["seed"]) == ((7,) * 10, 4, 3)
     assert (asked["stop_token"], asked["logprobs"]) == (0, True)
@@ -273,9 +273,9 @@ async def test_a_teachers_turn_that_was_cut_off_is_asked_for_again_with_a_bound(
 
 
 async def test_a_demonstration_ends_where_the_teachers_turn_is_cut_off(tally: Tally):
-    async with Scope() as scope:
+    async with SnapshotPool() as scope:
         stand, ending = await act(
-            Stand((), (scope.hold(world(tally)),)),
+            AgentState((), (scope.hold(world(tally)),)),
             TeacherActor([], GREEDY, 64, tries=2),
             FakeCompleter([READ, CUT, CUT]),
             max_steps=5,
@@ -291,7 +291,7 @@ async def test_an_evaluated_teachers_turn_that_was_cut_off_stands_as_a_students_
 
 async def relived(tally: Tally, teacher: list[str | Completion], *turns: str, sound: int = 0, task: Task = TASK):
     completer = FakeCompleter(list(teacher))
-    async with Scope() as scope:
+    async with SnapshotPool() as scope:
         failed = await attempt(tally, scope, *turns, task=task)
         try:
             found, leaks = await Reenactment(TeacherActor([], GREEDY, 64, tries=3), completer, 0).locate(
@@ -346,7 +346,7 @@ async def judged(
     completer, repairer = FakeCompleter(list(replies)), FakeCompleter(list(repairs))
     judge = Judge(completer, GREEDY, 64, 3)
     localizer = JudgeLocalizer(judge, repairer, GREEDY, 64, chosen(["read"]), True, 0)
-    async with Scope() as scope:
+    async with SnapshotPool() as scope:
         failed = await attempt(tally, scope, *turns, task=task)
         try:
             found, leaks = await localizer.locate(task, failed, sound, scope)
@@ -460,8 +460,8 @@ async def test_a_refused_request_sets_the_task_aside_with_its_reason(tally: Tall
 
 
 async def test_an_attempt_ends_where_a_request_is_refused(tally: Tally):
-    async with Scope() as scope:
-        begun, teacher = Stand((), (scope.hold(world(tally)),)), TeacherActor([], GREEDY, 64)
+    async with SnapshotPool() as scope:
+        begun, teacher = AgentState((), (scope.hold(world(tally)),)), TeacherActor([], GREEDY, 64)
         stand, ending = await act(begun, teacher, FakeCompleter([READ, "REFUSED"]), max_steps=5, seed=0, scope=scope)
     assert (len(stand.steps), ending) == (1, "refused")
 
@@ -476,7 +476,7 @@ class FakeLocalizer:
     def __init__(self, tally: Tally, *fixes: tuple[int, str] | Exception | None) -> None:
         self.tally, self.fixes, self.sound = tally, list(fixes), []
 
-    async def locate(self, task, failed: Stand, sound: int, scope: Scope):
+    async def locate(self, task, failed: AgentState, sound: int, scope: SnapshotPool):
         self.sound.append(sound)
         assert self.tally.open == len({id(one.snapshot) for one in failed.worlds}), "others than these are open"
         fix = self.fixes.pop(0)
@@ -485,7 +485,7 @@ class FakeLocalizer:
         if fix is None:
             return NothingWrong(), 1
         k, text = fix
-        return Located(k, await take(failed.back_to(k), Written(text), "teacher", scope), f"advice {k}"), 0
+        return Located(k, await take(failed.back_to(k), ModelTurn(text), "teacher", scope), f"advice {k}"), 0
 
 
 async def mentored(tally: Tally, turns: list[str | None], *fixes, max_steps=4, max_corrections=5, unfinished=True):

@@ -64,7 +64,7 @@ def test_older_ones_go_with_the_files_that_nobody_else_names(
 
 def test_clearing_leaves_what_a_result_names(stored: StoredCheckpoints, store: FolderStore, tmp_path: Path) -> None:
     save(stored, 1, tmp_path, curve="as committed", weights="w")
-    stored.put(2, "me", 0, 1, share(tmp_path / "torso", weights="never sealed"))
+    stored.put(2, "me", 0, 1, share(tmp_path / "unfinished", weights="never sealed"))
     now, writer = datetime.now(UTC), StepWriter(store, "run", "sft")
     writer.add_file("curve.jsonl", b"as committed")
     writer.commit(

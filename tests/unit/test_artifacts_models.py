@@ -6,7 +6,7 @@ import pytest
 
 from score_distill.artifacts.data import DataNotUsable, open_data
 from score_distill.artifacts.models import ModelNotUsable, check_model, model_folder
-from score_distill.artifacts.places import Places
+from score_distill.artifacts.uris import UriResolver
 
 WHOLE = {
     "config.json": json.dumps({"model_type": "llama"}),
@@ -17,8 +17,8 @@ WHOLE = {
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places(base=tmp_path / "base", cache=tmp_path / "cache", claims=tmp_path / "claims", environ={})
+def places(tmp_path: Path) -> UriResolver:
+    return UriResolver(base=tmp_path / "base", cache=tmp_path / "cache", claims=tmp_path / "claims", environ={})
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from score_distill.sandbox.pressure import is_short
+from score_distill.sandbox.memory_watch import is_short
 
 MIB = 1 << 20
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from score_distill.sandbox.turns import Full, Turns
+from score_distill.sandbox.fair_queue import Full, Turns
 
 
 async def settle():

@@ -8,8 +8,8 @@ import pytest
 
 from score_distill.agent.chat import Message
 from score_distill.agent.completer import Completion, Usage
-from score_distill.agent.items import Item
 from score_distill.agent.judge import Judge
+from score_distill.agent.rl_starts import Item
 from score_distill.agent.trajectory import Step, Task
 from score_distill.api import Sampling
 from score_distill.stages.rollouts import key_step

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from score_distill.agent.items import Item
 from score_distill.agent.rewards import Judged
+from score_distill.agent.rl_starts import Item
 from score_distill.agent.trajectory import Task
 from score_distill.api import Rl
 from score_distill.stages.reinforcement import Reinforcement, Row, Solved

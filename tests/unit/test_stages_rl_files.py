@@ -6,14 +6,14 @@ from typing import Any
 
 from tests.integration.stages.conftest import RUN, ledger, write_spec
 
-from score_distill.agent.items import Item
 from score_distill.agent.prompts import PROMPT_VERSION
 from score_distill.agent.rewards import Judged
+from score_distill.agent.rl_starts import Item
 from score_distill.agent.trajectory import Step, Task
 from score_distill.artifacts.folder import FolderStore
 from score_distill.artifacts.steps import StepReader
 from score_distill.contract import StageConfig
-from score_distill.stages.frame import Frame
+from score_distill.stages.context import StageContext
 from score_distill.stages.reinforcement import Reinforcement
 from score_distill.stages.rl import Files, finish
 from score_distill.stages.rollouts import Rollout, group
@@ -24,12 +24,12 @@ STEP = Step(author="student", text="<code>1</code>", thought="", code="1", obser
 ITEM = Item(id="t#1", task=Task(id="t", question="q", answer="7"))
 
 
-def frame_in(folder: Path) -> Frame:
+def frame_in(folder: Path) -> StageContext:
     work = folder / "work" / "rl"
     work.mkdir(parents=True)
     spec = write_spec(folder, ledger(4), ledger(2, "eval"))
     config = {"run": RUN, "step": "rl", "verb": "rl", "spec": spec, "base": str(folder), "store": str(folder / "store")}
-    return Frame(StageConfig.model_validate({**config, "work": str(work)}), FolderStore(folder / "store"))
+    return StageContext(StageConfig.model_validate({**config, "work": str(work)}), FolderStore(folder / "store"))
 
 
 def test_every_rollout_and_attempt_is_in_the_result_with_what_it_was_made_by(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from score_distill.agent.items import Item
+from score_distill.agent.rl_starts import Item
 from score_distill.agent.trajectory import Task
-from score_distill.stages.schedule import Look, Pool, exhausted, groups_of, kept_of, look
+from score_distill.stages.schedule import DevEval, Pool, exhausted, groups_of, kept_of, look
 
 
 def pool(folder: Path, name: str, count: int) -> Pool:
@@ -54,7 +54,7 @@ def test_without_whole_tasks_every_group_starts_at_a_prefix(tmp_path: Path) -> N
     assert [item.id[0] for item in drawn] == ["p"] * 4
 
 
-def looks(*outcomes: str) -> list[Look]:
+def looks(*outcomes: str) -> list[DevEval]:
     signs = {"1": True, "0": False, "?": None}
     return [look(n, [signs[sign] for sign in one]) for n, one in enumerate(outcomes)]
 

@@ -4,9 +4,9 @@ from score_distill.train import checkpoint
 
 
 def write(folder: Path, step: int) -> None:
-    torso = checkpoint.unfinished(folder, step)
-    torso.mkdir(parents=True)
-    (torso / "weights").write_text(f"of step {step}")
+    unfinished = checkpoint.unfinished(folder, step)
+    unfinished.mkdir(parents=True)
+    (unfinished / "weights").write_text(f"of step {step}")
 
 
 def test_a_checkpoint_is_there_only_once_it_is_complete(tmp_path: Path):

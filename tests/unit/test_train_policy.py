@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from score_distill.train.broadcast import broadcast, flatten, unflatten
 from score_distill.train.config import TrainConfig
 from score_distill.train.engine import Engine
 from score_distill.train.errors import DataError
-from score_distill.train.exchange import broadcast, flatten, unflatten
 from score_distill.train.launch import Process
 from score_distill.train.packing import epoch_plan
 from score_distill.train.policy import Policy, PolicyConfig, packed, replayed

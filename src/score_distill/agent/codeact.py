@@ -11,7 +11,7 @@ from typing import Protocol
 from score_distill.agent import prompts
 from score_distill.agent.chat import ChatFormat, Message, encode
 from score_distill.agent.completer import Completer, ContextOverflow, RequestRefused, warmer
-from score_distill.agent.environment import Scope, World
+from score_distill.agent.environment import EnvState, SnapshotPool
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Author, Ending, Step, Trajectory
 from score_distill.api import Sampling
@@ -24,7 +24,7 @@ class CutOff(Exception):
 
 
 @dataclass(frozen=True)
-class Written:
+class ModelTurn:
     """A turn as its author wrote it; ``tokens`` and ``logprobs`` as in `Step`."""
 
     text: str
@@ -36,7 +36,7 @@ class Actor(Protocol):
     @property
     def author(self) -> Author: ...
 
-    async def write(self, completer: Completer, steps: Sequence[Step], seed: int) -> Written:
+    async def write(self, completer: Completer, steps: Sequence[Step], seed: int) -> ModelTurn:
         """The next turn after ``steps``. Raises ContextOverflow and CutOff."""
 
 
@@ -52,7 +52,7 @@ class StudentActor:
     logprobs: bool = False
     author: Author = "student"
 
-    async def write(self, completer: Completer, steps: Sequence[Step], seed: int) -> Written:
+    async def write(self, completer: Completer, steps: Sequence[Step], seed: int) -> ModelTurn:
         prompt = encode(self.chat, self.opening, steps).ids
         room = min(self.step_tokens, self.context - len(prompt))
         if room < 1:
@@ -67,7 +67,7 @@ class StudentActor:
         )
         if reply.truncated and room < self.step_tokens:
             raise ContextOverflow(f"{len(prompt)} + {room} tokens of {self.context}")
-        return Written(self.chat.text(reply.tokens), reply.tokens, reply.logprobs or None)
+        return ModelTurn(self.chat.text(reply.tokens), reply.tokens, reply.logprobs or None)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class TeacherActor:
     tries: int | None = None
     author: Author = "teacher"
 
-    async def write(self, completer: Completer, steps: Sequence[Step], seed: int) -> Written:
+    async def write(self, completer: Completer, steps: Sequence[Step], seed: int) -> ModelTurn:
         messages = prompts.conversation(self.opening, steps)
         for attempt in range(self.tries or 1):
             sampling = self.sampling if attempt == 0 else warmer(self.sampling)
@@ -91,27 +91,27 @@ class TeacherActor:
             reply = await completer.chat(messages, max_tokens=self.step_tokens, sampling=sampling, seed=asked)
             if self.tries is None or not reply.truncated:
                 turn = prompts.parse_turn(reply.text)
-                return Written(prompts.write_turn(turn) if turn.plan or turn.code is not None else reply.text)
+                return ModelTurn(prompts.write_turn(turn) if turn.plan or turn.code is not None else reply.text)
         raise CutOff(f"{self.tries} tries at a turn, each longer than {self.step_tokens} tokens")
 
 
 @dataclass(frozen=True)
-class Stand:
+class AgentState:
     """Where an agent stands: the steps so far, and the world before each of them and after the last."""
 
     steps: tuple[Step, ...]
-    worlds: tuple[World, ...]
+    worlds: tuple[EnvState, ...]
 
     @property
-    def world(self) -> World:
+    def world(self) -> EnvState:
         return self.worlds[-1]
 
-    def back_to(self, k: int) -> "Stand":
+    def back_to(self, k: int) -> "AgentState":
         """Where the agent stood before step ``k``."""
-        return Stand(self.steps[: k - 1], self.worlds[:k])
+        return AgentState(self.steps[: k - 1], self.worlds[:k])
 
 
-async def take(stand: Stand, written: Written, author: Author, scope: Scope) -> Stand:
+async def take(stand: AgentState, written: ModelTurn, author: Author, scope: SnapshotPool) -> AgentState:
     """Execute a turn; the new world's snapshot lives as long as ``scope``."""
     turn = prompts.parse_turn(written.text)
     made = {
@@ -125,7 +125,7 @@ async def take(stand: Stand, written: Written, author: Author, scope: Scope) -> 
         plan = turn.plan and not stand.steps
         state = stand.steps[-1].state if stand.steps else ""
         step = Step(**made, code=None, plan=plan, observation="None" if plan else NO_CODE, state=state)
-        return Stand((*stand.steps, step), (*stand.worlds, stand.world))
+        return AgentState((*stand.steps, step), (*stand.worlds, stand.world))
     effect = await stand.world.run(turn.code)
     if effect.world.snapshot is not stand.world.snapshot:
         scope.hold(effect.world)
@@ -137,12 +137,19 @@ async def take(stand: Stand, written: Written, author: Author, scope: Scope) -> 
         error=effect.error,
         state=effect.state,
     )
-    return Stand((*stand.steps, step), (*stand.worlds, effect.world))
+    return AgentState((*stand.steps, step), (*stand.worlds, effect.world))
 
 
 async def act(
-    stand: Stand, actor: Actor, completer: Completer, *, max_steps: int, seed: int, scope: Scope, keep: bool = False
-) -> tuple[Stand, Ending]:
+    stand: AgentState,
+    actor: Actor,
+    completer: Completer,
+    *,
+    max_steps: int,
+    seed: int,
+    scope: SnapshotPool,
+    keep: bool = False,
+) -> tuple[AgentState, Ending]:
     """Go on from ``stand`` for at most ``max_steps`` further steps.
 
     With ``keep`` every world on the way stays open in ``scope``, to go back to; else the last one alone.
@@ -166,5 +173,5 @@ async def act(
     return stand, "out_of_steps"
 
 
-def trajectory(task: str, stand: Stand, ending: Ending) -> Trajectory:
+def trajectory(task: str, stand: AgentState, ending: Ending) -> Trajectory:
     return Trajectory(task=task, steps=stand.steps, ending=ending)

@@ -1,6 +1,6 @@
 """The world an agent acts in: an interpreter state and the state of each tool, both frozen after every step.
 
-A `World` is never changed: a step gives the next one. Going back to step k is acting from the world before it, and a
+A `EnvState` is never changed: a step gives the next one. Going back to step k is acting from the world before it, and a
 group of rollouts is the same world acted from G times.
 """
 
@@ -26,7 +26,7 @@ class Snapshot(Protocol):
 
 
 @dataclass(frozen=True)
-class World:
+class EnvState:
     """What a task's agent stands in before a step."""
 
     task: Task
@@ -34,7 +34,7 @@ class World:
     snapshot: Snapshot
     memory: Mapping[str, JsonValue]
 
-    async def run(self, code: str) -> "Effect":
+    async def run(self, code: str) -> "StepOutcome":
         """Execute one step's code and return what came of it; a step that was cut short leaves no trace."""
         memory = dict(self.memory)
         result = await self.snapshot.run(
@@ -42,8 +42,8 @@ class World:
         )
         if result.branch is self.snapshot:
             memory = dict(self.memory)
-        after = World(self.task, self.tools, result.branch, memory)
-        return Effect(result.output, result.answer, result.error, after.digest(result.state_hash), after)
+        after = EnvState(self.task, self.tools, result.branch, memory)
+        return StepOutcome(result.output, result.answer, result.error, after.digest(result.state_hash), after)
 
     def digest(self, interpreter: str) -> str:
         """One digest over interpreter and tools."""
@@ -51,27 +51,27 @@ class World:
 
 
 @dataclass(frozen=True)
-class Effect:
+class StepOutcome:
     """What a step did: the text the model reads, the answer if it gave one, the error's name, and the world after."""
 
     observation: str
     answer: str | None
     error: str | None
     state: str
-    world: World
+    world: EnvState
 
 
-class Scope:
+class SnapshotPool:
     """Holds the worlds of one task and closes what is left of them at the end."""
 
     def __init__(self) -> None:
         self._held: dict[int, Snapshot] = {}
 
-    def hold(self, world: World) -> World:
+    def hold(self, world: EnvState) -> EnvState:
         self._held[id(world.snapshot)] = world.snapshot
         return world
 
-    async def release(self, worlds: Iterable[World], keep: Iterable[World] = ()) -> None:
+    async def release(self, worlds: Iterable[EnvState], keep: Iterable[EnvState] = ()) -> None:
         """Close those of ``worlds`` that are held here and not among ``keep``."""
         kept = {id(world.snapshot) for world in keep}
         for key in {id(world.snapshot) for world in worlds} - kept:

@@ -46,7 +46,7 @@ _SAID = (
 _OPEN, _CLOSED = r"[\"'(\[*${]*", r"(?=\W*(?:$|\n|<|because\b|since\b)|\s*[\"').,;!\]}*])"
 
 
-def gives_away(reference: str, text: str, seen: Iterable[str]) -> bool:
+def leaks_answer(reference: str, text: str, seen: Iterable[str]) -> bool:
     """Whether ``text`` states the reference answer while nothing of what was ``seen`` does. May block for seconds."""
     if gold := quantity(bare(reference)):
         return _tells_number(gold, text, list(seen))

@@ -12,12 +12,12 @@ from typing import Protocol
 
 from score_distill.agent import prompts
 from score_distill.agent.chat import Message
-from score_distill.agent.codeact import Actor, CutOff, Stand, Written, take
+from score_distill.agent.codeact import Actor, AgentState, CutOff, ModelTurn, take
 from score_distill.agent.completer import Completer, Completion, ContextOverflow, RequestRefused
-from score_distill.agent.environment import Scope
+from score_distill.agent.environment import SnapshotPool
 from score_distill.agent.equality import repeats
 from score_distill.agent.judge import Judge, JudgeFailed
-from score_distill.agent.leaks import gives_away
+from score_distill.agent.leaks import leaks_answer
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.tools import Tool
 from score_distill.agent.trajectory import Step, Task
@@ -29,7 +29,7 @@ class Located:
     """Step ``k`` is the first wrong one; ``corrected`` is where the agent stands after the teacher's step k."""
 
     k: int
-    corrected: Stand
+    corrected: AgentState
     advice: str = ""
 
 
@@ -47,7 +47,9 @@ class SetAside(Exception):
 
 
 class Localizer(Protocol):
-    async def locate(self, task: Task, failed: Stand, sound: int, scope: Scope) -> tuple[Located | NothingWrong, int]:
+    async def locate(
+        self, task: Task, failed: AgentState, sound: int, scope: SnapshotPool
+    ) -> tuple[Located | NothingWrong, int]:
         """The first wrong step after the first ``sound`` ones, and how many repairs leaked. Raises SetAside."""
 
 
@@ -59,7 +61,9 @@ class Reenactment:
     teacher: Completer
     seed: int
 
-    async def locate(self, task: Task, failed: Stand, sound: int, scope: Scope) -> tuple[Located | NothingWrong, int]:
+    async def locate(
+        self, task: Task, failed: AgentState, sound: int, scope: SnapshotPool
+    ) -> tuple[Located | NothingWrong, int]:
         for k in range(sound + 1, len(failed.steps) + 1):
             if failed.steps[k - 1].plan:
                 continue
@@ -96,12 +100,14 @@ class JudgeLocalizer:
     plan: bool
     seed: int
 
-    async def locate(self, task: Task, failed: Stand, sound: int, scope: Scope) -> tuple[Located | NothingWrong, int]:
+    async def locate(
+        self, task: Task, failed: AgentState, sound: int, scope: SnapshotPool
+    ) -> tuple[Located | NothingWrong, int]:
         if not failed.steps:
             raise SetAside("the student wrote no step to judge")
         k, advice = await self._first_wrong(task, failed.steps, max(1, sound))
         seen = [task.question, *(text for step in failed.steps[: k - 1] for text in (step.text, step.observation))]
-        if await asyncio.to_thread(gives_away, task.answer, advice, seen):
+        if await asyncio.to_thread(leaks_answer, task.answer, advice, seen):
             advice = ""
         before, leaks = failed.back_to(k), 0
         messages = prompts.repair(task, before.steps, failed.steps[k - 1], advice, self.tools, plan=self.plan)
@@ -110,14 +116,14 @@ class JudgeLocalizer:
             reply = await self._repair(messages, seed_of(self.seed, task.id, k, "repair", attempt))
             turn = prompts.parse_turn(reply.text)
             text = prompts.write_turn(turn)
-            if await asyncio.to_thread(gives_away, task.answer, text, seen):
+            if await asyncio.to_thread(leaks_answer, task.answer, text, seen):
                 leaks, fault = leaks + 1, "it gave the answer away"
             elif turn.plan is not failed.steps[k - 1].plan or (turn.code is None and not turn.plan):
                 fault = "it was not one step in the turn format"
             elif reply.truncated:
                 fault = f"it was longer than {self.step_tokens} tokens"
             else:
-                corrected = await take(before, Written(text), "teacher", scope)
+                corrected = await take(before, ModelTurn(text), "teacher", scope)
                 if not repeats(corrected.steps[-1], failed.steps[k - 1]):
                     return Located(k, corrected, advice), leaks
                 fault = "it did the same as the rejected step"

@@ -7,9 +7,9 @@ before it -> the student goes on from there; until the answer is right or the co
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
-from score_distill.agent.codeact import Actor, Stand, act, trajectory
+from score_distill.agent.codeact import Actor, AgentState, act, trajectory
 from score_distill.agent.completer import Completer
-from score_distill.agent.environment import Scope, World
+from score_distill.agent.environment import EnvState, SnapshotPool
 from score_distill.agent.equality import repeats
 from score_distill.agent.localize import Localizer, Located, NothingWrong, SetAside
 from score_distill.agent.seeds import seed_of
@@ -22,7 +22,7 @@ Outcome = Literal["solved", "corrected", "unsolved", "unfinished", "set_aside"]
 async def mentor(
     task: Task,
     split: Literal["sft", "rl"],
-    world: World,
+    world: EnvState,
     student: Actor,
     completer: Completer,
     localizer: Localizer,
@@ -37,9 +37,9 @@ async def mentor(
 
     After a correction the student has ``max_steps`` again, the teacher's step counting as the first of them.
     """
-    async with Scope() as scope:
+    async with SnapshotPool() as scope:
         stand, ending = await act(
-            Stand((), (scope.hold(world),)),
+            AgentState((), (scope.hold(world),)),
             student,
             completer,
             max_steps=max_steps,

@@ -8,8 +8,8 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, cast
 
-from score_distill.artifacts.places import Places, local_path, scheme
 from score_distill.artifacts.store import StoreMissing
+from score_distill.artifacts.uris import UriResolver, local_path, scheme
 from score_distill.errors import BadInput
 
 
@@ -17,7 +17,7 @@ class DataNotUsable(BadInput):
     """The data file cannot be read; the message says what would be right."""
 
 
-def open_data(uri: str, places: Places) -> Iterator[bytes]:
+def open_data(uri: str, places: UriResolver) -> Iterator[bytes]:
     """Every line with its end, as stored; DataNotUsable with the first line or where the file breaks, or StoreError."""
     try:
         with _open(uri, places) as file:
@@ -34,7 +34,7 @@ def open_data(uri: str, places: Places) -> Iterator[bytes]:
         raise DataNotUsable(f"{uri}: {error}") from error
 
 
-def _open(uri: str, places: Places) -> IO[bytes]:
+def _open(uri: str, places: UriResolver) -> IO[bytes]:
     if scheme(uri) == "s3":
         from score_distill.artifacts.s3 import open_s3
 

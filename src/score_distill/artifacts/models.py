@@ -8,8 +8,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from score_distill.artifacts.places import Places, local_path, scheme
 from score_distill.artifacts.store import room_needed
+from score_distill.artifacts.uris import UriResolver, local_path, scheme
 from score_distill.errors import BadInput
 from score_distill.model_folder import faults
 
@@ -21,7 +21,7 @@ class ModelNotUsable(BadInput):
     """No model can be loaded from the URI; the message names every fault and what would be right."""
 
 
-def model_folder(uri: str, places: Places) -> Path:
+def model_folder(uri: str, places: UriResolver) -> Path:
     """Where the model is, after fetching it if need be; `check_model` says whether it is complete."""
     match scheme(uri):
         case "hf":
@@ -43,7 +43,7 @@ def check_model(folder: Path, uri: str) -> None:
         raise ModelNotUsable(f"{uri}: {'; '.join(found)}")
 
 
-def _from_hub(uri: str, places: Places) -> Path:
+def _from_hub(uri: str, places: UriResolver) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -82,7 +82,7 @@ def _from_hub(uri: str, places: Places) -> Path:
     raise ModelNotUsable(f"{uri}: {reason}")
 
 
-def _from_s3(uri: str, places: Places) -> Path:
+def _from_s3(uri: str, places: UriResolver) -> Path:
     """The folder is named by what is stored now, so a changed model is fetched anew; StoreError rises as it is."""
     from score_distill.artifacts.s3 import open_s3
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from score_distill.artifacts.places import local_path
+from score_distill.artifacts.uris import local_path
 from score_distill.errors import Exit, Infrastructure
 
 _SEGMENT = r"[^./\x00-\x1f][^/\x00-\x1f]*"

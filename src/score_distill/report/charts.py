@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from score_distill.report.facts import Comparison, CorrectionsPerTask, DevScore, LengthScore, Point, Score
-from score_distill.report.ink import canvas, colour, svg
+from score_distill.report.theme import canvas, colour, svg
 from score_distill.report.wording import count, number, percent, span
 
 NARROW = 340

@@ -12,7 +12,7 @@ from score_distill.report.facts import Point
 POINTS = 200
 
 
-class Thinned:
+class Downsampled:
     """Rows in the order of ``position`` (the name of the column on the x axis), held as at most 2 x 200 groups."""
 
     def __init__(self, position: str) -> None:

@@ -15,7 +15,7 @@ from score_distill.agent.trajectory import Demonstration, Mentored, Scored
 from score_distill.artifacts.steps import Manifest, StepReader, completed_steps, journal_key
 from score_distill.artifacts.store import Store
 from score_distill.report.answer import answer, missing
-from score_distill.report.curves import Thinned
+from score_distill.report.curves import Downsampled
 from score_distill.report.facts import (
     Control,
     Curves,
@@ -29,8 +29,8 @@ from score_distill.report.facts import (
     StepFact,
     Usage,
 )
-from score_distill.report.legible import one_line
 from score_distill.report.mentoring import MentorFold
+from score_distill.report.sanitize import one_line
 from score_distill.report.scores import EvalFold
 from score_distill.report.significance import proportion
 
@@ -182,7 +182,7 @@ def fold_mentored(reader: StepReader | None) -> MentorFold:
 
 
 def curve(reader: StepReader | None, position: str) -> tuple[Point, ...]:
-    thinned = Thinned(position)
+    thinned = Downsampled(position)
     for row in rows(reader, "curve.jsonl"):
         thinned.add(row)
     return thinned.points()

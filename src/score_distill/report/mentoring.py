@@ -12,7 +12,7 @@ from itertools import chain, zip_longest
 
 from score_distill.agent.trajectory import Correction, Mentored, Step
 from score_distill.report.facts import CorrectionsPerTask, Leaks, Sample, SampleStep
-from score_distill.report.legible import legible, one_line
+from score_distill.report.sanitize import legible, one_line
 
 SAMPLES = 12
 PREFIX_STEPS = 6

@@ -14,7 +14,7 @@ from score_distill.report import charts, wording
 from score_distill.report.answer import costs
 from score_distill.report.charts import Chart, Series
 from score_distill.report.facts import Comparison, Facts, StepFact, Usage
-from score_distill.report.ink import style
+from score_distill.report.theme import style
 
 LOSS = (
     ("warmup", "Warm-up: loss", "init"),

@@ -17,7 +17,7 @@ _CHUNK = 1 << 16
 _INT = struct.Struct("i")
 
 
-class Gone(Exception):
+class ChannelClosed(Exception):
     """The process closed its channel, or broke its rules."""
 
 
@@ -45,7 +45,7 @@ class Channel:
         loop = asyncio.get_running_loop()
         while not self._messages:
             if not self._open:
-                raise Gone
+                raise ChannelClosed
             self._waiter = loop.create_future()
             await self._waiter
         message = self._messages.popleft()
@@ -71,13 +71,13 @@ class Channel:
         try:
             await asyncio.get_running_loop().sock_sendall(self._ours, data)
         except OSError:
-            raise Gone from None
+            raise ChannelClosed from None
 
     def hand_over(self, descriptors: list[int]) -> None:
         try:
             socket.send_fds(self._ours, [b"f"], descriptors)
         except OSError:
-            raise Gone from None
+            raise ChannelClosed from None
 
     def close(self) -> None:
         self._end()

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from score_distill.sandbox import requests
+from score_distill.sandbox.fair_queue import Full, Turn, Turns
 from score_distill.sandbox.reports import Call
 from score_distill.sandbox.requests import Cancel, Close, Open, Reply, Run
 from score_distill.sandbox.steps import Ended, Frozen, StateLost, Step, Steps
-from score_distill.sandbox.turns import Full, Turn, Turns
 from score_distill.sandbox.wire import PROTOCOL, Unpacker, WireError, pack
 
 _log = logging.getLogger(__name__)

@@ -14,13 +14,13 @@ from collections.abc import Collection
 from pathlib import Path
 
 from score_distill.errors import Infrastructure
-from score_distill.sandbox import outcome, pressure
+from score_distill.sandbox import memory_watch, outcome
 from score_distill.sandbox.connection import Connection
+from score_distill.sandbox.fair_queue import Turns
 from score_distill.sandbox.limits import LIBRARIES, Limits
 from score_distill.sandbox.process import children, cpu_seconds, ended, freeze, kill
 from score_distill.sandbox.scratch import Scratch
 from score_distill.sandbox.steps import FORK_SECONDS, Frozen, Steps
-from score_distill.sandbox.turns import Turns
 from score_distill.sandbox.zygotes import start_zygote
 
 _PR_SET_DUMPABLE = 4
@@ -130,11 +130,11 @@ async def _watch_memory(steps: Steps) -> None:
     """Of the session that holds the most, end the largest step; or the largest state, when none of its steps runs."""
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
-        if steps.sessions and pressure.is_short():
-            pids = max((session.pids for session in steps.sessions), key=pressure.held)
-            if (pid := pressure.largest(pids & steps.running)) is not None:
+        if steps.sessions and memory_watch.is_short():
+            pids = max((session.pids for session in steps.sessions), key=memory_watch.held)
+            if (pid := memory_watch.largest(pids & steps.running)) is not None:
                 steps.stop(pid, outcome.MACHINE_FULL)
-            elif (pid := pressure.largest(pids)) is not None:
+            elif (pid := memory_watch.largest(pids)) is not None:
                 kill(pid)
 
 

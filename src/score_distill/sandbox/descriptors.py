@@ -15,7 +15,7 @@ _CARRIED = os.O_ACCMODE | os.O_APPEND | os.O_DIRECTORY
 Identity = tuple[int, int]
 
 
-class Stranger(Exception):
+class ForbiddenDescriptor(Exception):
     """A process holds open what it may not; the message says what."""
 
 
@@ -65,7 +65,7 @@ def reopen(files: Collection[OpenFile], folder: Path) -> list[int]:
 
 def _open_file(pid: int, number: int, link: str, folder: Path | None) -> OpenFile:
     if folder is None or not Path(link).is_relative_to(folder) or not os.path.lexists(link):
-        raise Stranger(f"descriptor {number}: {link}")
+        raise ForbiddenDescriptor(f"descriptor {number}: {link}")
     with open(f"/proc/{pid}/fdinfo/{number}") as file:
         said = dict(line.split(":", 1) for line in file if ":" in line)
     return OpenFile(number, str(Path(link).relative_to(folder)), int(said["flags"], 8), int(said["pos"]))

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from score_distill.sandbox import descriptors, landlock, outcome, pressure, reports
-from score_distill.sandbox.channel import Channel, Gone
-from score_distill.sandbox.descriptors import Identity, OpenFile, Stranger
+from score_distill.sandbox import descriptors, landlock, memory_watch, outcome, reports
+from score_distill.sandbox.channel import Channel, ChannelClosed
+from score_distill.sandbox.descriptors import ForbiddenDescriptor, Identity, OpenFile
 from score_distill.sandbox.files import Folder, usage
-from score_distill.sandbox.grants import Birth, Grants
 from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.outcome import Failure
 from score_distill.sandbox.process import Output, Reaper, cpu_seconds, freeze, is_child, kill, thaw
 from score_distill.sandbox.scratch import Scratch
+from score_distill.sandbox.seccomp_notify import AwaitedChild, Grants
 from score_distill.sandbox.session import APART, CONTROL, STDOUT, TOKEN
 from score_distill.sandbox.wire import WireError
 
@@ -75,7 +75,7 @@ class Ended:
     after: Frozen | None
 
 
-class Undone(Exception):
+class StepRejected(Exception):
     """The step hits a limit or breaks a rule; carries what the model is told."""
 
     def __init__(self, failure: Failure) -> None:
@@ -133,7 +133,7 @@ class Steps:
             return self._nothing(outcome.too_much_code(self.limits))
         try:
             child = await self._fork(before)
-        except Undone as undone:
+        except StepRejected as undone:
             return self._nothing(undone.failure)
         after = None
         try:
@@ -141,7 +141,7 @@ class Steps:
             freeze(child.pid)
             await self._check_memory(before.session)
             after = self._keep(child, before)
-        except Undone as undone:
+        except StepRejected as undone:
             done = reports.Done(None, undone.failure, "")
         finally:
             printed = child.output.read()
@@ -198,7 +198,7 @@ class Steps:
         """Let the process of ``before`` fork once; then its child holds its channel and its output, or it ends."""
         try:
             await self._let_fork(before, child)
-        except (Gone, Stranger, OSError) as error:
+        except (ChannelClosed, ForbiddenDescriptor, OSError) as error:
             if self._is_zygote(before):
                 raise StateLost(f"no session can begin ({str(error) or type(error).__name__}); retry") from None
             before.end.append(await self._why_it_does_not_fork(before.channel))
@@ -211,21 +211,21 @@ class Steps:
         self._leave(parent.pid)
         status = await self._reaper.status(parent.pid)
         if reason := self._reasons.pop(parent.pid, None):
-            return Undone(reason)
+            return StepRejected(reason)
         if status == -signal.SIGKILL:
             return StateLost("the machine ended the process that held this state; start the session anew and retry")
-        return Undone(outcome.spoiled(status))
+        return StepRejected(outcome.spoiled(status))
 
     async def _let_fork(self, before: Frozen, child: _Child) -> None:
         parent = before.channel
         if parent.pid in self._forked and self._open_files(parent, before.folder) != before.files:
-            raise Gone("it has opened something since it was frozen")
+            raise ChannelClosed("it has opened something since it was frozen")
         if parent.has_unread:
-            raise Gone("it has said something since it was frozen")
+            raise ChannelClosed("it has said something since it was frozen")
         places = {CONTROL: child.channel.theirs.fileno(), STDOUT: child.output.descriptor}
         if self._domain is not None and self._is_zygote(before):
             places[APART] = self._domain
-        birth = Birth(child.channel, places, asyncio.get_running_loop().create_future())
+        birth = AwaitedChild(child.channel, places, asyncio.get_running_loop().create_future())
         token = self._tokens.getrandbits(64)
         self._grants.births[token] = birth
         self._grants.forks.add(parent.pid)
@@ -257,7 +257,7 @@ class Steps:
         self.stop(pid, outcome.DISHONEST)
 
     async def _execute(self, child: _Child, before: Frozen, step: Step, ask: Ask) -> reports.Done:
-        """Talk with the child until it reports the end of its step; `Undone` when there is no such end."""
+        """Talk with the child until it reports the end of its step; `StepRejected` when there is no such end."""
         loop = asyncio.get_running_loop()
         calls = 0
         try:
@@ -271,13 +271,13 @@ class Steps:
                     clock.reschedule(loop.time() + left)
                     await child.channel.send(reply)
         except TimeoutError:
-            raise Undone(outcome.timed_out(self.limits)) from None
+            raise StepRejected(outcome.timed_out(self.limits)) from None
         except WireError:
-            raise Undone(outcome.DISHONEST) from None
-        except Gone:
-            raise Undone(await self._death(child)) from None
+            raise StepRejected(outcome.DISHONEST) from None
+        except ChannelClosed:
+            raise StepRejected(await self._death(child)) from None
         if said.failure and (limit := outcome.limit_of(said.failure.name, self.limits)):
-            raise Undone(limit)
+            raise StepRejected(limit)
         return said
 
     async def _begin(self, child: _Child, before: Frozen, step: Step) -> None:
@@ -300,20 +300,23 @@ class Steps:
 
     async def _check_memory(self, session: Session) -> None:
         most = self.limits.session_memory_bytes
-        if pressure.held(session.pids) > most and await asyncio.to_thread(pressure.held_together, session.pids) > most:
-            raise Undone(outcome.session_too_large(self.limits))
+        if (
+            memory_watch.held(session.pids) > most
+            and await asyncio.to_thread(memory_watch.held_together, session.pids) > most
+        ):
+            raise StepRejected(outcome.session_too_large(self.limits))
 
     def _keep(self, child: _Child, before: Frozen) -> Frozen:
         """The state after a step: stopped, holding nothing that another branch could touch."""
         folder = self._grants.folders[child.pid]
         files = self._look(child)
         if folder.had_files and (path := descriptors.mapped(child.pid, child.folder)):
-            raise Undone(outcome.left_open(f"a mapping of {path}"))
+            raise StepRejected(outcome.left_open(f"a mapping of {path}"))
         if child.channel.is_unread:
-            raise Undone(outcome.DISHONEST)
+            raise StepRejected(outcome.DISHONEST)
         used = usage(child.folder)
         if used.size > self.limits.scratch_bytes or used.entries > self.limits.files:
-            raise Undone(outcome.folder_full(self.limits))
+            raise StepRejected(outcome.folder_full(self.limits))
         cpu = before.cpu + cpu_seconds(child.pid)
         return Frozen(child.channel, before.session, self._scratch.keep(child.folder), files, cpu)
 
@@ -321,10 +324,10 @@ class Steps:
         """The open files of a child; there must be nothing else."""
         try:
             return self._open_files(child.channel, child.folder, own)
-        except Stranger as stranger:
-            raise Undone(outcome.left_open(str(stranger))) from None
+        except ForbiddenDescriptor as stranger:
+            raise StepRejected(outcome.left_open(str(stranger))) from None
         except OSError:
-            raise Undone(outcome.DISHONEST) from None
+            raise StepRejected(outcome.DISHONEST) from None
 
     def _open_files(
         self, channel: Channel, folder: Path | None, own: Mapping[int, Identity] | None = None

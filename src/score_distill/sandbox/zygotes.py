@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from score_distill.sandbox import confine, seccomp
-from score_distill.sandbox.channel import Channel, Gone
+from score_distill.sandbox.channel import Channel, ChannelClosed
 from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.session import CONTROL
 
@@ -58,7 +58,7 @@ async def start_zygote(
             await channel.send(request)
             await channel.receive()
             layers = tuple((await channel.receive())["layers"])
-    except (Gone, TimeoutError):
+    except (ChannelClosed, TimeoutError):
         child.kill()
         raise Unsafe(f"the zygote did not start; it said why, and ended with status {child.wait()}") from None
     if missing := [layer for layer in confine.REQUIRED if layer not in (*layers, *allow_missing)]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from score_distill.artifacts.models import check_model, model_folder
-from score_distill.artifacts.places import Places
 from score_distill.artifacts.store import room_needed
+from score_distill.artifacts.uris import UriResolver
 from score_distill.serving.untie import copy, untie
 
 
@@ -24,7 +24,7 @@ def fetch(uri: str, folder: Path, environ: Mapping[str, str], claims: Path, *, u
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             shutil.rmtree(part, ignore_errors=True)
-            source = model_folder(uri, Places(base=Path.cwd(), cache=cache, claims=claims, environ=environ))
+            source = model_folder(uri, UriResolver(base=Path.cwd(), cache=cache, claims=claims, environ=environ))
             check_model(source, uri)
             if untied:
                 untie(source, part, copy)

@@ -19,7 +19,7 @@ from score_distill.agent import prompts, tools
 from score_distill.agent.chat import ChatFormat
 from score_distill.agent.codeact import StudentActor, TeacherActor
 from score_distill.agent.completer import OpenAIClient
-from score_distill.agent.environment import World
+from score_distill.agent.environment import EnvState
 from score_distill.agent.judge import Judge
 from score_distill.agent.ledger import Caller, Ledger, Role
 from score_distill.agent.seeds import seed_of
@@ -30,7 +30,7 @@ from score_distill.contract import Served
 from score_distill.errors import Infrastructure
 from score_distill.sandbox.client import Sandbox, SandboxError, SandboxLost
 from score_distill.serving.weights import model_server
-from score_distill.stages.frame import Frame
+from score_distill.stages.context import StageContext
 from score_distill.stages.openings import opening_ids
 
 P = ParamSpec("P")
@@ -40,10 +40,10 @@ SANDBOX_TRIES = 3
 
 
 @dataclass
-class Floor:
+class RolloutContext:
     """Where a stage acts: the sandbox, the two models as far as the step has them, and the ledger."""
 
-    frame: Frame
+    frame: StageContext
     sandbox: Sandbox
     ledger: Ledger
     student: OpenAIClient | None
@@ -69,10 +69,10 @@ class Floor:
             raise RuntimeError(f"step {self.frame.config.step} has no {role}")
         return Caller(client, self.ledger, role, revision, task, purpose)
 
-    async def world(self, task: Task) -> World:
+    async def world(self, task: Task) -> EnvState:
         spec = self.frame.config.spec
         branch = await self.sandbox.open(seed=seed_of(spec.seed, "sandbox", task.id))
-        return World(task, tools.chosen(spec.tools), branch, {})
+        return EnvState(task, tools.chosen(spec.tools), branch, {})
 
     def student_actor(self, task: Task, sampling: Sampling, *, logprobs: bool = False) -> StudentActor:
         if self.chat is None:
@@ -108,7 +108,9 @@ class Floor:
 
 
 @asynccontextmanager
-async def floor(frame: Frame, finished: frozenset[str], *, durable: bool = True) -> AsyncIterator[Floor]:
+async def floor(
+    frame: StageContext, finished: frozenset[str], *, durable: bool = True
+) -> AsyncIterator[RolloutContext]:
     """Open everything that the step's config names. ``finished`` are tasks whose ledger lines are only counted.
 
     Without ``durable`` calls are counted and not written: for RL, which goes on from a checkpoint instead.
@@ -131,7 +133,7 @@ async def floor(frame: Frame, finished: frozenset[str], *, durable: bool = True)
         most = max(1, config.spec.teacher.concurrency // config.workers)
         teacher = await _client(stack, config.teacher, min(concurrency, most))
         chat = ChatFormat(Path(served.model_dir)) if served and served.model_dir else None
-        yield Floor(frame, sandbox, ledger, student, teacher, chat)
+        yield RolloutContext(frame, sandbox, ledger, student, teacher, chat)
 
 
 @asynccontextmanager

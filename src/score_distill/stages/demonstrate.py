@@ -8,16 +8,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import count, islice
 
-from score_distill.agent.codeact import Stand, act, trajectory
-from score_distill.agent.environment import Scope
+from score_distill.agent.codeact import AgentState, act, trajectory
+from score_distill.agent.environment import SnapshotPool
 from score_distill.agent.judge import judged
 from score_distill.agent.seeds import seed_of, share_of
 from score_distill.agent.trajectory import Demonstration, Task
 from score_distill.artifacts.store import Store
 from score_distill.contract import StageConfig, Summary
 from score_distill.errors import ModelFailure
-from score_distill.stages.acting import Floor
-from score_distill.stages.frame import Frame, summary_of
+from score_distill.stages.acting import RolloutContext
+from score_distill.stages.context import StageContext, summary_of
 from score_distill.stages.outcomes import Outcome, Outcomes
 from score_distill.stages.task_loop import TaskLoop
 
@@ -28,11 +28,11 @@ ENDED_EARLY = {
 
 
 def run(config: StageConfig, store: Store) -> Summary:
-    return Demonstrations(Frame(config, store)).run()
+    return Demonstrations(StageContext(config, store)).run()
 
 
 class Demonstrations(TaskLoop[Task, Demonstration]):
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: StageContext) -> None:
         super().__init__(frame)
         self.controls = frame.config.step == "more-demos"
 
@@ -47,7 +47,7 @@ class Demonstrations(TaskLoop[Task, Demonstration]):
     def task_of(self, outcome: Outcome) -> str:
         return str(outcome["task"]["id"])
 
-    async def work(self, here: Floor, task: Task) -> Demonstration:
+    async def work(self, here: RolloutContext, task: Task) -> Demonstration:
         return await demonstrate(here, task)
 
     def result(self, outcomes: Outcomes) -> Summary:
@@ -75,7 +75,7 @@ class Demonstrations(TaskLoop[Task, Demonstration]):
         return self.finish(dict(counts), said)
 
 
-def control_tasks(frame: Frame) -> Iterator[Task]:
+def control_tasks(frame: StageContext) -> Iterator[Task]:
     """Tasks of the SFT half in a seeded order, again from the start where one pass costs less than the corrections."""
     seed = frame.config.spec.seed
     rows = frame.input("prepare").open_rows("mentor.jsonl")
@@ -86,7 +86,7 @@ def control_tasks(frame: Frame) -> Iterator[Task]:
         yield Task.model_validate(row | ({"id": f"{row['id']} again {n}"} if n else {}))
 
 
-def affordable(frame: Frame) -> int:
+def affordable(frame: StageContext) -> int:
     """How many tasks can be demonstrated for what the corrections of the SFT half cost: at least one.
 
     As many as there were demonstrations before, where the teacher's server counts no tokens.
@@ -97,15 +97,15 @@ def affordable(frame: Frame) -> int:
     return max(1, round(corrections * tried / spent)) if spent else tried
 
 
-async def demonstrate(here: Floor, task: Task) -> Demonstration:
+async def demonstrate(here: RolloutContext, task: Task) -> Demonstration:
     """The teacher's first right attempt at a task, or its last wrong one."""
     spec = here.frame.config.spec
     method = spec.method
     revision = here.teacher.served.model if here.teacher else ""
     for attempt in range(1, method.demonstrate.attempts + 1):
-        async with Scope() as scope:
+        async with SnapshotPool() as scope:
             stand, ending = await act(
-                Stand((), (scope.hold(await here.world(task)),)),
+                AgentState((), (scope.hold(await here.world(task)),)),
                 here.teacher_actor(task, method.demonstrate.sampling, tries=method.correction.retries),
                 here.caller("teacher", task.id, "demonstrate", revision),
                 max_steps=method.agent.max_steps,

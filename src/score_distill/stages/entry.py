@@ -10,7 +10,7 @@ from score_distill.artifacts.steps import manifest_key, read_manifest
 from score_distill.artifacts.store import Store, open_store
 from score_distill.contract import StageConfig, Summary
 from score_distill.report import gather, write_report
-from score_distill.stages.frame import summary_of
+from score_distill.stages.context import summary_of
 
 
 def run_stage(config: StageConfig, environ: Mapping[str, str]) -> Summary:

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from score_distill.agent.codeact import Actor, Stand, act, trajectory
-from score_distill.agent.environment import Scope
+from score_distill.agent.codeact import Actor, AgentState, act, trajectory
+from score_distill.agent.environment import SnapshotPool
 from score_distill.agent.judge import judged
 from score_distill.agent.ledger import Caller
 from score_distill.agent.prompts import PROMPT_VERSION
@@ -21,8 +21,8 @@ from score_distill.api import EvalSet
 from score_distill.artifacts.store import Appender, Store
 from score_distill.contract import StageConfig, Summary
 from score_distill.errors import BadInput
-from score_distill.stages.acting import Floor
-from score_distill.stages.frame import Frame
+from score_distill.stages.acting import RolloutContext
+from score_distill.stages.context import StageContext
 from score_distill.stages.outcomes import Outcome, Outcomes
 from score_distill.stages.prepare import tasks_of
 from score_distill.stages.task_loop import TaskLoop
@@ -49,11 +49,11 @@ class Attempt(Row):
 
 
 def run(config: StageConfig, store: Store) -> Summary:
-    return Evaluation(Frame(config, store)).run()
+    return Evaluation(StageContext(config, store)).run()
 
 
 class Evaluation(TaskLoop[Trial, Attempt]):
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: StageContext) -> None:
         super().__init__(frame)
         self.models = _models(frame)
         self.right: Counter[str] = Counter()
@@ -78,12 +78,12 @@ class Evaluation(TaskLoop[Trial, Attempt]):
         """The first worker has all of the students, whose server computes with the weights of one at a time."""
         return super().worker_for(task) if task.model == "teacher" else 0
 
-    async def act(self, here: Floor, outcomes: Appender) -> None:
+    async def act(self, here: RolloutContext, outcomes: Appender) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.students(here, outcomes))
             group.create_task(self.each(here, self.left_of("teacher"), outcomes))
 
-    async def students(self, here: Floor, outcomes: Appender) -> None:
+    async def students(self, here: RolloutContext, outcomes: Appender) -> None:
         """Push and evaluate one student after another; those with nothing left are not pushed."""
         served = here.frame.student
         for model in self.models:
@@ -99,14 +99,14 @@ class Evaluation(TaskLoop[Trial, Attempt]):
     def left_of(self, model: str) -> Iterator[Trial]:
         return (trial for trial in self.left() if trial.model == model)
 
-    async def work(self, here: Floor, task: Trial) -> Attempt:
+    async def work(self, here: RolloutContext, task: Trial) -> Attempt:
         model, one, question = task
         method = self.frame.config.spec.method
         actor, caller = self.actor(here, task)
         seed = seed_of(self.frame.config.spec.seed, "evaluate", question.id)
-        async with Scope() as scope:
+        async with SnapshotPool() as scope:
             stand, ending = await act(
-                Stand((), (scope.hold(await here.world(question)),)),
+                AgentState((), (scope.hold(await here.world(question)),)),
                 actor,
                 caller,
                 max_steps=method.agent.max_steps,
@@ -135,7 +135,7 @@ class Evaluation(TaskLoop[Trial, Attempt]):
             trajectory=trajectory(question.id, stand, ending),
         )
 
-    def actor(self, here: Floor, trial: Trial) -> tuple[Actor, Caller]:
+    def actor(self, here: RolloutContext, trial: Trial) -> tuple[Actor, Caller]:
         sampling = self.frame.config.spec.method.evaluation.sampling
         model, task, name = trial.model, trial.task, self.name(trial)
         purpose = f"evaluate {model}"
@@ -158,7 +158,7 @@ class Evaluation(TaskLoop[Trial, Attempt]):
         return self.finish({"tasks": len(outcomes), "unjudged": unjudged})
 
 
-def _models(frame: Frame) -> list[str]:
+def _models(frame: StageContext) -> list[str]:
     """The models that the run has, in the order in which they came to be: a control may have left no student."""
     models = list(frame.config.spec.method.evaluated)
     if "imitation" in models and not frame.input(STEP_OF["imitation"]).has_tree("model"):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from score_distill.stages.frame import Frame
+from score_distill.stages.context import StageContext
 from score_distill.stages.rollouts import Group
 from score_distill.stages.training import checkpoints_of, policy_config, train_config
 from score_distill.train import launch
@@ -27,7 +27,7 @@ from score_distill.train.stopping import Stop
 class Learner:
     """``done`` updates have been made, also those in which no group could teach anything."""
 
-    def __init__(self, frame: Frame, stop: Stop) -> None:
+    def __init__(self, frame: StageContext, stop: Stop) -> None:
         self._policy, self.extra = _policy(frame, stop)
         self._frame = frame
         engine = self._policy.engine
@@ -74,13 +74,13 @@ class Learner:
         self._policy.stop(early)
 
 
-def follow(frame: Frame) -> None:
+def follow(frame: StageContext) -> None:
     """What every rank but the leading one does."""
     policy, _ = _policy(frame, Stop())
     policy.follow()
 
 
-def _policy(frame: Frame, stop: Stop) -> tuple[Policy, dict[str, Any] | None]:
+def _policy(frame: StageContext, stop: Stop) -> tuple[Policy, dict[str, Any] | None]:
     spec = frame.config.spec
     rl = spec.method.rl
     me = launch.join(os.environ)
@@ -91,7 +91,7 @@ def _policy(frame: Frame, stop: Stop) -> tuple[Policy, dict[str, Any] | None]:
     return policy, engine.resume(checkpoints, _identity(frame))
 
 
-def _identity(frame: Frame) -> str:
+def _identity(frame: StageContext) -> str:
     """A checkpoint belongs to these settings and these inputs alone."""
     inputs = [frame.input(step).manifest.digest for step in frame.config.inputs]
     rl = frame.config.spec.method.rl.model_dump(mode="json", exclude={"updates", "patience", "dev_every"})

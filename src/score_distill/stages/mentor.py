@@ -14,8 +14,8 @@ from score_distill.api import Sampling
 from score_distill.artifacts.store import Appender, Store
 from score_distill.contract import StageConfig, Summary
 from score_distill.errors import BadInput
-from score_distill.stages.acting import Floor
-from score_distill.stages.frame import Frame
+from score_distill.stages.acting import RolloutContext
+from score_distill.stages.context import StageContext
 from score_distill.stages.outcomes import Outcome, Outcomes
 from score_distill.stages.task_loop import TaskLoop
 
@@ -25,11 +25,11 @@ Prepared = dict[str, Any]  # a task with the half of the mentoring tasks that it
 def run(config: StageConfig, store: Store) -> Summary:
     if config.student is None:
         raise BadInput("mentor needs the student served")
-    return Mentoring(Frame(config, store)).run()
+    return Mentoring(StageContext(config, store)).run()
 
 
 class Mentoring(TaskLoop[Prepared, Mentored]):
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: StageContext) -> None:
         super().__init__(frame)
         self.seen: Counter[str] = Counter()
         self.corrections = 0
@@ -44,11 +44,11 @@ class Mentoring(TaskLoop[Prepared, Mentored]):
     def task_of(self, outcome: Outcome) -> str:
         return str(outcome["task"]["id"])
 
-    async def act(self, here: Floor, outcomes: Appender) -> None:
+    async def act(self, here: RolloutContext, outcomes: Appender) -> None:
         await here.load(self.frame.model("warmup"))
         await super().act(here, outcomes)
 
-    async def work(self, here: Floor, task: Prepared) -> Mentored:
+    async def work(self, here: RolloutContext, task: Prepared) -> Mentored:
         return await _mentor(here, task, self.revision)
 
     def told(self, row: Mentored) -> str:
@@ -80,7 +80,7 @@ class Mentoring(TaskLoop[Prepared, Mentored]):
         return sum(usage.prompt + usage.completion for usage in mine)
 
 
-async def _mentor(here: Floor, row: Prepared, revision: str) -> Mentored:
+async def _mentor(here: RolloutContext, row: Prepared, revision: str) -> Mentored:
     task = Task.model_validate({name: value for name, value in row.items() if name != "split"})
     spec = here.frame.config.spec
     method = spec.method
@@ -103,7 +103,7 @@ async def _mentor(here: Floor, row: Prepared, revision: str) -> Mentored:
     )
 
 
-def localizer(here: Floor, task: Task) -> Localizer:
+def localizer(here: RolloutContext, task: Task) -> Localizer:
     """The localizer that the manifest names."""
     spec = here.frame.config.spec
     correction = spec.method.correction

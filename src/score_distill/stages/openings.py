@@ -3,10 +3,10 @@
 from score_distill.agent import prompts, tools
 from score_distill.agent.chat import ChatFormat
 from score_distill.agent.trajectory import Task
-from score_distill.stages.frame import Frame
+from score_distill.stages.context import StageContext
 
 
-def opening_ids(chat: ChatFormat, frame: Frame, task: Task) -> tuple[int, ...]:
+def opening_ids(chat: ChatFormat, frame: StageContext, task: Task) -> tuple[int, ...]:
     """The student's prompt for a task, in every stage the same."""
     spec = frame.config.spec
     chosen = tools.chosen(spec.tools)

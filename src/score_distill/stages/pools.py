@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 
-from score_distill.agent.items import Item, items
+from score_distill.agent.rl_starts import Item, items
 from score_distill.agent.seeds import share_of
 from score_distill.agent.trajectory import Mentored, Task
 from score_distill.errors import ModelFailure
-from score_distill.stages.frame import Frame
+from score_distill.stages.context import StageContext
 from score_distill.stages.schedule import Pool
 
 
-def pools(frame: Frame) -> tuple[Pool, Pool]:
+def pools(frame: StageContext) -> tuple[Pool, Pool]:
     """The items with a verified prefix, and those that start at their task."""
     spec = frame.config.spec
 
@@ -28,7 +28,7 @@ def pools(frame: Frame) -> tuple[Pool, Pool]:
     return prefixed, full
 
 
-def dev_tasks(frame: Frame) -> list[Task]:
+def dev_tasks(frame: StageContext) -> list[Task]:
     spec = frame.config.spec
     rows = frame.input("prepare").open_rows("dev.jsonl")
     tasks = sorted(map(Task.model_validate, rows), key=lambda task: share_of(spec.seed, "dev", task.id))

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from score_distill.agent.decontamination import Contamination, Deduplicator
 from score_distill.agent.formats import read_tasks
-from score_distill.agent.hygiene import Contamination, Doubles
 from score_distill.agent.seeds import share_of
 from score_distill.agent.splits import part_of
 from score_distill.agent.trajectory import Task
@@ -18,18 +18,18 @@ from score_distill.artifacts.data import open_data
 from score_distill.artifacts.store import Store
 from score_distill.contract import StageConfig, Summary
 from score_distill.errors import BadInput
-from score_distill.stages.frame import Frame
+from score_distill.stages.context import StageContext
 
 FILES = {"cold_start": "cold_start.jsonl", "dev": "dev.jsonl", "sft": "mentor.jsonl", "rl": "mentor.jsonl"}
 
 
 def run(config: StageConfig, store: Store) -> Summary:
-    frame = Frame(config, store)
+    frame = StageContext(config, store)
     spec = config.spec
     contamination, counts = Contamination(), Counter[str]()
     for one in spec.tasks.eval:
         counts[f"eval_{one.name}"] = contamination.add(one.name, tasks_of(frame, one))
-    doubles = Doubles()
+    doubles = Deduplicator()
     parts: dict[str, Path] = {name: frame.work / name for name in {*FILES.values(), "dropped.jsonl"}}
     files = {name: path.open("w", encoding="utf-8") for name, path in parts.items()}
     try:
@@ -58,7 +58,7 @@ def run(config: StageConfig, store: Store) -> Summary:
     return frame.finish(dict(counts))
 
 
-def tasks_of(frame: Frame, tasks: TaskSet) -> Iterator[Task]:
+def tasks_of(frame: StageContext, tasks: TaskSet) -> Iterator[Task]:
     """The tasks of a set; with a limit, those whose ids come first by hash."""
     everything = read_tasks(open_data(tasks.uri, frame.places), tasks.format, tasks.uri)
     if tasks.limit is None:

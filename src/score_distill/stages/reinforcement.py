@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from score_distill.agent.items import Item
+from score_distill.agent.rl_starts import Item
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Task
 from score_distill.api import Rl
 from score_distill.stages.rollouts import Group
-from score_distill.stages.schedule import Look, beats, exhausted, kept_of, look
+from score_distill.stages.schedule import DevEval, beats, exhausted, kept_of, look
 from score_distill.stages.together import together
 
 T = TypeVar("T")
@@ -99,7 +99,7 @@ class Reinforcement:
         self._rl, self._seed, self._trainer, self._student, self._record = rl, seed, trainer, student, record
         self._draw, self._dev, self._exports, self._best = draw, dev, exported, best
         self._asked, self._stopped = asked, stopped
-        self.looks: list[Look] = list(extra["looks"]) if extra else []
+        self.looks: list[DevEval] = list(extra["looks"]) if extra else []
         self.lost: Counter[str] = Counter(extra["lost"] if extra else {})
         self.loaded = 0
 

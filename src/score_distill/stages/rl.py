@@ -11,18 +11,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-from score_distill.agent.codeact import Stand, act
-from score_distill.agent.environment import Scope
-from score_distill.agent.items import Item
+from score_distill.agent.codeact import AgentState, act
+from score_distill.agent.environment import SnapshotPool
 from score_distill.agent.judge import judged
 from score_distill.agent.prompts import PROMPT_VERSION
+from score_distill.agent.rl_starts import Item
 from score_distill.agent.trajectory import Task
 from score_distill.api import Sampling
 from score_distill.artifacts.store import Store
 from score_distill.contract import StageConfig, Summary
 from score_distill.errors import BadInput
-from score_distill.stages.acting import Floor, floor, retried
-from score_distill.stages.frame import Frame
+from score_distill.stages.acting import RolloutContext, floor, retried
+from score_distill.stages.context import StageContext
 from score_distill.stages.kept import Kept
 from score_distill.stages.learner import Learner, follow
 from score_distill.stages.pools import dev_tasks, pools
@@ -36,10 +36,10 @@ T = TypeVar("T")
 
 
 def run(config: StageConfig, store: Store) -> Summary:
-    return on_trainer(Frame(config, store), _run)
+    return on_trainer(StageContext(config, store), _run)
 
 
-def _run(frame: Frame, lead: bool) -> Summary:
+def _run(frame: StageContext, lead: bool) -> Summary:
     if not lead:
         follow(frame)
         return Summary(step=frame.config.step, succeeded=True)
@@ -47,7 +47,7 @@ def _run(frame: Frame, lead: bool) -> Summary:
         return asyncio.run(_lead(frame, thread))
 
 
-async def _lead(frame: Frame, thread: ThreadPoolExecutor) -> Summary:
+async def _lead(frame: StageContext, thread: ThreadPoolExecutor) -> Summary:
     if frame.config.student is None:
         raise BadInput("rl needs the student served")
     spec, rl = frame.config.spec, frame.config.spec.method.rl
@@ -118,7 +118,7 @@ class OnThread:
 class Acting:
     """The student that a server computes, in a sandbox; what a session's loss took is begun anew."""
 
-    def __init__(self, here: Floor, longest: int) -> None:
+    def __init__(self, here: RolloutContext, longest: int) -> None:
         self._here, self._longest = here, longest
 
     async def load(self, checkpoint: Path) -> None:
@@ -132,9 +132,9 @@ class Acting:
 
     async def _solve(self, task: Task) -> Solved:
         here, spec = self._here, self._here.frame.config.spec
-        async with Scope() as scope:
+        async with SnapshotPool() as scope:
             stand, ending = await act(
-                Stand((), (scope.hold(await here.world(task)),)),
+                AgentState((), (scope.hold(await here.world(task)),)),
                 here.student_actor(task, Sampling(temperature=0)),
                 here.caller("student", task.id, "dev", ""),
                 max_steps=spec.method.agent.max_steps,
@@ -154,7 +154,7 @@ class Acting:
 class Files:
     """The curve, the rollouts and the attempts at dev tasks of the step, each row with what it was made by and from."""
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: StageContext) -> None:
         self._frame = frame
         self._curve = Curve(frame, "updates")
         self._rollouts, self._attempts = (Kept(frame.writer, name) for name in ("rollouts", "attempts"))
@@ -193,7 +193,9 @@ class Files:
             writer.add_file(f"items/{name}", work / name)
 
 
-def finish(frame: Frame, work: Reinforcement, record: Files, updates: int, usage: list[dict[str, Any]]) -> Summary:
+def finish(
+    frame: StageContext, work: Reinforcement, record: Files, updates: int, usage: list[dict[str, Any]]
+) -> Summary:
     frame.writer.add_tree("model", work.model)
     record.add()
     counts = {"updates": updates, **{f"lost_{name}": count for name, count in work.lost.items()}}

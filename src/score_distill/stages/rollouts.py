@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from score_distill.agent.chat import encode, trained
-from score_distill.agent.codeact import Stand, StudentActor, act
-from score_distill.agent.environment import Scope, World
+from score_distill.agent.codeact import AgentState, StudentActor, act
+from score_distill.agent.environment import EnvState, SnapshotPool
 from score_distill.agent.equality import same_step
-from score_distill.agent.items import Item
 from score_distill.agent.judge import Judge, JudgeFailed, judged, steps_equivalent
 from score_distill.agent.rewards import Judged, KeyStep, reward
+from score_distill.agent.rl_starts import Item
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Step
-from score_distill.stages.acting import Floor
+from score_distill.stages.acting import RolloutContext
 from score_distill.stages.together import together
 
 
@@ -60,7 +60,9 @@ def group(item: Item, made: Sequence[Rollout]) -> Group:
     return Group(item, tuple(made), Counter(one.lost for one in made if one.lost))
 
 
-async def roll_out(here: Floor, item: Item, seed: int, longest: int, updates: Callable[[], int] = lambda: 0) -> Group:
+async def roll_out(
+    here: RolloutContext, item: Item, seed: int, longest: int, updates: Callable[[], int] = lambda: 0
+) -> Group:
     """G rollouts of an item; those longer than ``longest`` tokens are lost, never cut.
 
     ``updates`` says how many are in the weights that the server computes with now.
@@ -69,17 +71,17 @@ async def roll_out(here: Floor, item: Item, seed: int, longest: int, updates: Ca
     size = spec.method.rl.group_size
     actor = here.student_actor(item.task, spec.method.rl.sampling, logprobs=True)
 
-    async def one(start: World, n: int) -> Rollout:
+    async def one(start: EnvState, n: int) -> Rollout:
         return await _one(here, item, start, actor, seed_of(seed, item.id, n), longest, updates())
 
-    async with Scope() as scope:
+    async with SnapshotPool() as scope:
         start = await reproduce(scope.hold(await here.world(item.task)), item.prefix, scope)
         if start is None:
             return Group(item, (), Counter(not_reproducible=size))
         return group(item, await together(one(start, n) for n in range(size)))
 
 
-async def reproduce(world: World, prefix: Sequence[Step], scope: Scope) -> World | None:
+async def reproduce(world: EnvState, prefix: Sequence[Step], scope: SnapshotPool) -> EnvState | None:
     """The world after a prefix, by running its code once; None when it does not print what it printed before."""
     for step in prefix:
         if step.code is None:
@@ -95,12 +97,12 @@ async def reproduce(world: World, prefix: Sequence[Step], scope: Scope) -> World
 
 
 async def _one(
-    here: Floor, item: Item, start: World, actor: StudentActor, seed: int, longest: int, drawn: int
+    here: RolloutContext, item: Item, start: EnvState, actor: StudentActor, seed: int, longest: int, drawn: int
 ) -> Rollout:
     spec = here.frame.config.spec
     caller = here.caller("student", item.task.id, "rl", "")
-    begun = Stand(item.prefix, (start,))
-    async with Scope() as scope:
+    begun = AgentState(item.prefix, (start,))
+    async with SnapshotPool() as scope:
         stand, ending = await act(begun, actor, caller, max_steps=spec.method.agent.max_steps, seed=seed, scope=scope)
     verdict = await judged(spec.tasks.train.metric, item.task, _answer(stand, item), here.judge(item.task, "verify"))
     new = stand.steps[len(item.prefix) :]
@@ -136,7 +138,7 @@ def _lost(value: float | None, sampled: int, too_long: bool) -> str:
     return "too_long" if too_long else ""
 
 
-def _answer(stand: Stand, item: Item) -> str | None:
+def _answer(stand: AgentState, item: Item) -> str | None:
     return stand.steps[-1].answer if len(stand.steps) > len(item.prefix) else None
 
 

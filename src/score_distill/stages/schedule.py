@@ -14,13 +14,13 @@ from typing import TypedDict
 
 from scipy.stats import binomtest
 
-from score_distill.agent.items import Item
+from score_distill.agent.rl_starts import Item
 from score_distill.agent.seeds import seed_of
 
 CHANCE = 0.05
 
 
-class Look(TypedDict):
+class DevEval(TypedDict):
     """``outcomes`` has a sign for each dev task: 1 right, 0 wrong, ? judged by nobody."""
 
     update: int
@@ -71,7 +71,7 @@ def groups_of(prefixed: Pool, full: Pool, *, update: int, groups: int, full_shar
     return full.draw(seed, update * whole, whole) + prefixed.draw(seed, update * rest, rest)
 
 
-def look(update: int, correct: Sequence[bool | None]) -> Look:
+def look(update: int, correct: Sequence[bool | None]) -> DevEval:
     """A student on the dev tasks, always in the same order. Those that nobody could judge are not in ``n``."""
     judged = [one for one in correct if one is not None]
     return {
@@ -83,7 +83,7 @@ def look(update: int, correct: Sequence[bool | None]) -> Look:
     }
 
 
-def beats(new: Look, old: Look) -> bool:
+def beats(new: DevEval, old: DevEval) -> bool:
     """More right than chance explains, on the tasks that one of two students did and the other did not.
 
     Exact McNemar, one-sided: a student is only ever replaced by a better one. The bound is that of one comparison.
@@ -93,12 +93,12 @@ def beats(new: Look, old: Look) -> bool:
     return gained > lost and bool(binomtest(gained, gained + lost, alternative="greater").pvalue < CHANCE)
 
 
-def kept_of(looks: Sequence[Look]) -> Look:
+def kept_of(looks: Sequence[DevEval]) -> DevEval:
     """The look of the student to keep: the first, until a later one beats the one that was kept."""
     return reduce(lambda kept, new: new if beats(new, kept) else kept, looks)
 
 
-def exhausted(looks: Sequence[Look], patience: int) -> bool:
+def exhausted(looks: Sequence[DevEval], patience: int) -> bool:
     """No look among the last ``patience`` ones had a higher score than the highest before them, by chance or not."""
     scores = [one["correct"] / max(1, one["n"]) for one in looks]
     return len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience])

@@ -19,16 +19,16 @@ from score_distill.agent.trajectory import Mentored, Task, Trajectory
 from score_distill.api import Sft, Training
 from score_distill.artifacts.store import Store
 from score_distill.contract import StageConfig, Summary
-from score_distill.stages.frame import Frame
+from score_distill.stages.context import StageContext
 from score_distill.stages.openings import opening_ids
 from score_distill.stages.training import Curve, checkpoints_of, on_trainer, stored_checkpoints, train_config
 
 
 def run(config: StageConfig, store: Store) -> Summary:
-    return on_trainer(Frame(config, store), _run)
+    return on_trainer(StageContext(config, store), _run)
 
 
-def _run(frame: Frame, lead: bool) -> Summary:
+def _run(frame: StageContext, lead: bool) -> Summary:
     from score_distill.train import launch
     from score_distill.train.errors import DataError
     from score_distill.train.export import export
@@ -71,17 +71,17 @@ def _run(frame: Frame, lead: bool) -> Summary:
     return done
 
 
-def without_student(frame: Frame, why: str) -> Summary:
+def without_student(frame: StageContext, why: str) -> Summary:
     """The control could not be trained: the run goes on without it, and its report says so."""
     return frame.finish({"rows": 0, "steps": 0}, problems=[f"no student by imitation alone: {why}"])
 
 
-def training(frame: Frame) -> Training:
+def training(frame: StageContext) -> Training:
     method = frame.config.spec.method
     return method.warmup if frame.config.step == "warmup" else method.sft
 
 
-def write_rows(frame: Frame, chat: ChatFormat, path: Path) -> int:
+def write_rows(frame: StageContext, chat: ChatFormat, path: Path) -> int:
     """The token rows of the step, in the order of its inputs; returns how many."""
     part = path.with_suffix(".part")
     count = 0
@@ -93,7 +93,7 @@ def write_rows(frame: Frame, chat: ChatFormat, path: Path) -> int:
     return count
 
 
-def sources(frame: Frame) -> Iterator[tuple[str, Task, Trajectory]]:
+def sources(frame: StageContext) -> Iterator[tuple[str, Task, Trajectory]]:
     """Name, task and trajectory of every row of the step."""
     spec = frame.config.spec
     if frame.config.step == "warmup" or spec.method.sft.replay_demonstrations:

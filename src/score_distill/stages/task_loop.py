@@ -15,8 +15,8 @@ from score_distill.agent.ledger import Account
 from score_distill.agent.trajectory import Row
 from score_distill.artifacts.store import Appender, ArtifactCorrupt
 from score_distill.contract import Summary
-from score_distill.stages.acting import Floor, each, floor
-from score_distill.stages.frame import Frame
+from score_distill.stages.acting import RolloutContext, each, floor
+from score_distill.stages.context import StageContext
 from score_distill.stages.outcomes import Outcome, Outcomes
 from score_distill.stages.parts import Parts
 
@@ -27,7 +27,7 @@ R = TypeVar("R", bound=Row)
 class TaskLoop(ABC, Generic[T, R]):
     """What is common to the steps that act; a step says what its tasks are and what becomes of one, and of all."""
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: StageContext) -> None:
         config = frame.config
         self.frame = frame
         self.parts = Parts(frame.store, config.run, config.step, frame.worker, config.workers)
@@ -46,7 +46,7 @@ class TaskLoop(ABC, Generic[T, R]):
         """The name of the task that came to this outcome."""
 
     @abstractmethod
-    async def work(self, here: Floor, task: T) -> R: ...
+    async def work(self, here: RolloutContext, task: T) -> R: ...
 
     @abstractmethod
     def result(self, outcomes: Outcomes) -> Summary:
@@ -63,7 +63,7 @@ class TaskLoop(ABC, Generic[T, R]):
         """What this attempt has counted so far."""
         return {}
 
-    async def act(self, here: Floor, outcomes: Appender) -> None:
+    async def act(self, here: RolloutContext, outcomes: Appender) -> None:
         await self.each(here, self.left(), outcomes)
 
     def run(self) -> Summary:
@@ -98,7 +98,7 @@ class TaskLoop(ABC, Generic[T, R]):
         """Those of them that had no outcome when the attempt began."""
         return (task for task in self.mine() if self.name(task) not in self.finished)
 
-    async def each(self, here: Floor, tasks: Iterable[T], outcomes: Appender) -> None:
+    async def each(self, here: RolloutContext, tasks: Iterable[T], outcomes: Appender) -> None:
         def on_done(task: T, row: R) -> None:
             self.done += 1
             here.ledger.settle(self.name(task))

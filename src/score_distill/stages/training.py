@@ -13,7 +13,7 @@ from score_distill.artifacts.checkpoints import StoredCheckpoints
 from score_distill.artifacts.store import decode_row
 from score_distill.contract import FIGURES, Summary
 from score_distill.errors import Infrastructure, ModelFailure
-from score_distill.stages.frame import Frame
+from score_distill.stages.context import StageContext
 
 if TYPE_CHECKING:
     from score_distill.train.checkpoints import Checkpoints
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CURVE, BEST = "curve.jsonl", "best"
 
 
-def on_trainer(frame: Frame, run: Callable[[Frame, bool], Summary]) -> Summary:
+def on_trainer(frame: StageContext, run: Callable[[StageContext, bool], Summary]) -> Summary:
     """Run on this rank of the trainer; what torch raises for a lost peer or full device becomes an end of ours."""
     import os
 
@@ -87,7 +87,7 @@ def policy_config(rl: Rl) -> "PolicyConfig":
     )
 
 
-def checkpoints_of(frame: Frame) -> "Checkpoints":
+def checkpoints_of(frame: StageContext) -> "Checkpoints":
     """Those of the step, in its work folder and in the store, so that another machine goes on from them.
 
     The curve so far and RL's best student so far are part of each.
@@ -98,14 +98,14 @@ def checkpoints_of(frame: Frame) -> "Checkpoints":
     return Checkpoints(frame.work / "checkpoints", stored_checkpoints(frame), beside)
 
 
-def stored_checkpoints(frame: Frame) -> StoredCheckpoints:
+def stored_checkpoints(frame: StageContext) -> StoredCheckpoints:
     return StoredCheckpoints(frame.store, frame.config.run, frame.config.step)
 
 
 class Curve:
     """``curve.jsonl``: one line an optimizer step. After a restart, lines of steps that are run again are replaced."""
 
-    def __init__(self, frame: Frame, unit: str) -> None:
+    def __init__(self, frame: StageContext, unit: str) -> None:
         self.path: Path = frame.work / CURVE
         self._frame, self._unit, self._at = frame, unit, time.monotonic()
         self._trimmed = False

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 import torch.distributed as dist
 
-from score_distill.train import checkpoint, exchange
+from score_distill.train import broadcast, checkpoint
 from score_distill.train.errors import CheckpointError
 from score_distill.train.launch import Process
 
@@ -96,7 +96,7 @@ class Checkpoints:
 
         Raises CheckpointError when all there are belong to other runs.
         """
-        fitting, _ = exchange.broadcast(me, device, self._fitting(identity) if me.leads else None)
+        fitting, _ = broadcast.broadcast(me, device, self._fitting(identity) if me.leads else None)
         for step, stored in fitting:
             if self._fetched(me, device, step) if stored else self._whole(device, step):
                 path = self.folder / checkpoint.name(step)
@@ -129,15 +129,15 @@ class Checkpoints:
     def _fetched(self, me: Process, device: torch.device, step: int) -> bool:
         assert self.depot is not None
         _in_turn(me, lambda: checkpoint.reopen(self.folder, step))
-        torso = checkpoint.unfinished(self.folder, step)
-        failed = not self.depot.fetch(step, torso, partial(checkpoint.needed, rank=me.rank))
-        if exchange.anyone(device, failed):
+        unfinished = checkpoint.unfinished(self.folder, step)
+        failed = not self.depot.fetch(step, unfinished, partial(checkpoint.needed, rank=me.rank))
+        if broadcast.anyone(device, failed):
             return False
         self._complete(me, step)
         return True
 
     def _whole(self, device: torch.device, step: int) -> bool:
-        return not exchange.anyone(device, self._identity_here(step) is None)
+        return not broadcast.anyone(device, self._identity_here(step) is None)
 
     def _complete(self, me: Process, step: int) -> None:
         dist.barrier()

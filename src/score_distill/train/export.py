@@ -48,16 +48,16 @@ def export(engine: Engine, folder: Path) -> Path:
     probe = _probe(engine)
     weights = engine.whole_weights()
     if engine.me.leads:
-        torso = folder.with_name(f"unfinished-{folder.name}")
-        shutil.rmtree(torso, ignore_errors=True)
+        unfinished = folder.with_name(f"unfinished-{folder.name}")
+        shutil.rmtree(unfinished, ignore_errors=True)
         model: Any = engine.scorer.model
         if engine.config.lora is not None:
             weights, model = merged(weights, engine.config.lora), model.get_base_model()
-        model.save_pretrained(torso, state_dict=weights)
-        copy_files(engine.model_dir, torso, COMPANIONS)
-        (torso / PROBE).write_text(json.dumps(asdict(probe)))
+        model.save_pretrained(unfinished, state_dict=weights)
+        copy_files(engine.model_dir, unfinished, COMPANIONS)
+        (unfinished / PROBE).write_text(json.dumps(asdict(probe)))
         shutil.rmtree(folder, ignore_errors=True)
-        torso.rename(folder)
+        unfinished.rename(folder)
     torch.distributed.barrier()
     return folder
 

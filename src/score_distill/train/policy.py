@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from score_distill.train import exchange, packing
+from score_distill.train import broadcast, packing
 from score_distill.train.checkpoints import Checkpoints
 from score_distill.train.config import TrainConfig
 from score_distill.train.engine import Engine, Outcome, Pack, Reference
@@ -83,7 +83,7 @@ class Policy:
             _check(sample, place)
         if not samples:
             raise DataError("an update needs samples; drop the update when every group had equal rewards")
-        arrays = exchange.flatten([*samples, *replay])
+        arrays = broadcast.flatten([*samples, *replay])
         return cast(Update, self._lead({"do": "update", "samples": len(samples)}, arrays))
 
     def export(self, folder: Path) -> Path:
@@ -105,20 +105,20 @@ class Policy:
         order: Any = None
         with self._stop:
             while order is None or order["do"] != "stop":
-                order, arrays = exchange.broadcast(self.engine.me, self.engine.device)
+                order, arrays = broadcast.broadcast(self.engine.me, self.engine.device)
                 self._perform(order, arrays)
         if order["early"]:
             raise Stopped
 
-    def _lead(self, order: dict[str, Any], arrays: exchange.Arrays | None = None) -> Any:
+    def _lead(self, order: dict[str, Any], arrays: broadcast.Arrays | None = None) -> Any:
         if not self.engine.me.leads:
             raise RuntimeError("only the leading rank gives orders; the others follow()")
-        return self._perform(*exchange.broadcast(self.engine.me, self.engine.device, order, arrays))
+        return self._perform(*broadcast.broadcast(self.engine.me, self.engine.device, order, arrays))
 
-    def _perform(self, order: dict[str, Any], arrays: exchange.Arrays) -> Any:
+    def _perform(self, order: dict[str, Any], arrays: broadcast.Arrays) -> Any:
         match order:
             case {"do": "update", "samples": count}:
-                rows = exchange.unflatten(arrays)
+                rows = broadcast.unflatten(arrays)
                 return self._update(rows[:count], rows[count:])
             case {"do": "export", "folder": folder}:
                 return export(self.engine, Path(folder))

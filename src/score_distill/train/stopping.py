@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import torch
 
-from score_distill.train import exchange
+from score_distill.train import broadcast
 
 
 class Stopped(SystemExit):
@@ -42,7 +42,7 @@ class Stop:
 
     def agreed(self, device: torch.device) -> bool:
         """Whether any rank was asked to stop; every rank calls it at the same point, and hears the same."""
-        return exchange.anyone(device, self.asked)
+        return broadcast.anyone(device, self.asked)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True

@@ -10,8 +10,8 @@ import pytest
 
 from score_distill.artifacts.data import DataNotUsable, open_data
 from score_distill.artifacts.models import ModelNotUsable, check_model, model_folder
-from score_distill.artifacts.places import Places
 from score_distill.artifacts.store import StoreDenied
+from score_distill.artifacts.uris import UriResolver
 
 MODEL = {
     "config.json": b'{"model_type": "llama"}',
@@ -29,7 +29,7 @@ def test_a_model_on_s3_is_fetched_once_and_anew_when_it_changed(s3_place, tmp_pa
     store = s3_place.open()
     for name, content in MODEL.items():
         store.put(f"models/m/{name}", content)
-    places = Places(tmp_path, tmp_path / "cache", tmp_path, s3_place.environ)
+    places = UriResolver(tmp_path, tmp_path / "cache", tmp_path, s3_place.environ)
     uri = f"{s3_place.uri}/models/m"
     folder = model_folder(uri, places)
     check_model(folder, uri)
@@ -41,10 +41,10 @@ def test_a_model_on_s3_is_fetched_once_and_anew_when_it_changed(s3_place, tmp_pa
 
 
 def test_a_model_on_s3_that_is_not_there_or_not_ours(s3_place, tmp_path):
-    places = Places(tmp_path, tmp_path / "cache", tmp_path, s3_place.environ)
+    places = UriResolver(tmp_path, tmp_path / "cache", tmp_path, s3_place.environ)
     with pytest.raises(ModelNotUsable, match="nothing is stored there"):
         model_folder(f"{s3_place.uri}/models/none", places)
-    stranger = Places(tmp_path, tmp_path, tmp_path, s3_place.environ | {"AWS_SECRET_ACCESS_KEY": "wrong"})
+    stranger = UriResolver(tmp_path, tmp_path, tmp_path, s3_place.environ | {"AWS_SECRET_ACCESS_KEY": "wrong"})
     with pytest.raises(StoreDenied):
         model_folder(f"{s3_place.uri}/models/m", stranger)
 
@@ -54,7 +54,7 @@ def test_data_on_s3_streams_plain_or_gz(s3_place, tmp_path, name):
     lines = [b'{"id": %d}\n' % number for number in range(200_000)]
     content = b"".join(lines)
     s3_place.open().put(f"data/{name}", gzip.compress(content, 1) if name.endswith(".gz") else content)
-    places = Places(tmp_path, tmp_path, tmp_path, s3_place.environ)
+    places = UriResolver(tmp_path, tmp_path, tmp_path, s3_place.environ)
     assert list(open_data(f"{s3_place.uri}/data/{name}", places)) == lines
     with pytest.raises(DataNotUsable, match="no such object"):
         list(open_data(f"{s3_place.uri}/data/none-{name}", places))
@@ -103,11 +103,11 @@ class FakeHub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub_places(tmp_path: Path) -> Iterator[Places]:
+def hub_places(tmp_path: Path) -> Iterator[UriResolver]:
     with ThreadingHTTPServer(("127.0.0.1", 0), FakeHub) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         environ = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
-        yield Places(tmp_path, tmp_path / "cache", tmp_path, environ)
+        yield UriResolver(tmp_path, tmp_path / "cache", tmp_path, environ)
         server.shutdown()
 
 
@@ -138,6 +138,6 @@ def test_what_the_hub_refuses_is_explained(hub_places, uri, message):
 
 
 def test_a_hub_that_is_not_there_is_said(tmp_path):
-    places = Places(tmp_path, tmp_path / "cache", tmp_path, {"HF_ENDPOINT": "http://127.0.0.1:9"})
+    places = UriResolver(tmp_path, tmp_path / "cache", tmp_path, {"HF_ENDPOINT": "http://127.0.0.1:9"})
     with pytest.raises(ModelNotUsable, match="the hub does not answer"):
         model_folder("hf://org/m", places)

@@ -7,7 +7,7 @@ import pytest
 from tests.integration.stages.conftest import RUN, MakePlace, Place, ledger
 
 from score_distill.errors import BadInput
-from score_distill.stages.frame import Frame
+from score_distill.stages.context import StageContext
 from score_distill.stages.pools import dev_tasks
 
 
@@ -52,7 +52,7 @@ async def test_what_rl_looks_at_comes_from_the_training_tasks_and_no_evaluation_
     place = await make_place([*train, *({**row, "id": f"again-{row['id']}"} for row in held)], held)
     await place.run("prepare")
     (place.folder / "eval.jsonl").unlink()
-    looked = dev_tasks(Frame(place.config("rl", inputs=("prepare",)), place.store))
+    looked = dev_tasks(StageContext(place.config("rl", inputs=("prepare",)), place.store))
     assert {task.id for task in looked} == {row["id"] for row in place.rows("prepare", "dev.jsonl")}
     assert {task.id for task in looked} <= {row["id"] for row in train}
     assert {task.question for task in looked}.isdisjoint(row["question"] for row in held)

@@ -11,13 +11,13 @@ from tests.integration.stages.scripted_models import logprob, wrong
 from tokenizers import Tokenizer
 
 from score_distill.agent.chat import ChatFormat
-from score_distill.agent.items import Item
 from score_distill.agent.prompts import parse_turn
+from score_distill.agent.rl_starts import Item
 from score_distill.agent.seeds import share_of
 from score_distill.agent.trajectory import Step, Task
 from score_distill.stages import sft
 from score_distill.stages.acting import floor
-from score_distill.stages.frame import Frame
+from score_distill.stages.context import StageContext
 from score_distill.stages.rollouts import Group, roll_out
 
 
@@ -39,7 +39,7 @@ def with_method(place: Place, part: str, **settings: Any) -> Place:
 
 def written(place: Place, step: str, inputs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """The rows of a training step by name."""
-    frame = Frame(place.config(step, "sft", inputs), place.store)
+    frame = StageContext(place.config(step, "sft", inputs), place.store)
     path = frame.work / "rows.jsonl"
     count = sft.write_rows(frame, ChatFormat(place.folder / "base"), path)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -124,7 +124,7 @@ def changing() -> dict[str, Any]:
 
 async def rolled(place: Place, *asked: tuple[Item, int, int]) -> list[Group]:
     """The groups of items, each with its seed and the longest sample that is kept."""
-    async with floor(Frame(place.config("rl"), place.store), frozenset(), durable=False) as here:
+    async with floor(StageContext(place.config("rl"), place.store), frozenset(), durable=False) as here:
         groups = [await roll_out(here, *one) for one in asked]
         calls = sum(row["calls"] for row in here.ledger.account.rows())
     assert calls == place.models.paid

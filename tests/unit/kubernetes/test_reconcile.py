@@ -39,7 +39,7 @@ def run(status: Body | None = None, generation: int = 1, **spec: Any) -> Body:
     }
 
 
-class World:
+class EnvState:
     """The children that a cluster would have after what was applied; a test says how they fare."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class World:
 
 
 def one_pass(
-    world: World,
+    world: EnvState,
     body: Body,
     now: float = NOW,
     progress: dict[str, Progress] | None = None,
@@ -98,9 +98,9 @@ def step(body: Body, name: str) -> Body:
     return next(one for one in body["status"]["steps"] if one["name"] == name)
 
 
-def come_to(name: str, order: Sequence[str] = ORDER, **spec: Any) -> tuple[World, Body]:
+def come_to(name: str, order: Sequence[str] = ORDER, **spec: Any) -> tuple[EnvState, Body]:
     """A run whose step ``name`` has just been started for the first time."""
-    world, body = World(), run(**spec)
+    world, body = EnvState(), run(**spec)
     for current in order:
         one_pass(world, body)
         world.ready()
@@ -117,7 +117,7 @@ def kinds(changes: Changes) -> list[str]:
 
 
 def test_the_first_pass_starts_prepare_and_the_teacher_that_the_next_step_needs() -> None:
-    world, body = World(), run()
+    world, body = EnvState(), run()
     changes = one_pass(world, body)
     teacher = ["Service one-teacher", "Deployment one-teacher"]
     assert kinds(changes) == [*teacher, "ConfigMap one-prepare-1", "Job one-prepare-1"]
@@ -169,7 +169,7 @@ def test_the_sandbox_gets_no_key_and_no_store() -> None:
 
 
 def test_a_stage_is_told_all_that_it_needs_and_no_key() -> None:
-    world, body = World(), run()
+    world, body = EnvState(), run()
     told = {}
     for current in ORDER:
         for _ in range(2):
@@ -341,7 +341,7 @@ def test_a_run_that_is_being_deleted_gets_nothing() -> None:
 
 
 def test_a_manifest_that_the_api_server_let_through_is_refused_with_its_faults() -> None:
-    world, body = World(), run(seed=-1)
+    world, body = EnvState(), run(seed=-1)
     changes = one_pass(world, body)
     assert changes.apply == ()
     assert condition(body, "Accepted")["status"] == "False"
@@ -547,7 +547,7 @@ def test_what_happened_is_worth_an_event_once() -> None:
 
 def trainer(**resources: int) -> tuple[Body, Changes]:
     """The pod of warmup with such a trainer, and the pass that made it."""
-    world, body = World(), run(resources={"trainer": resources})
+    world, body = EnvState(), run(resources={"trainer": resources})
     for name in ("prepare", "demonstrate"):
         one_pass(world, body)
         world.ready()

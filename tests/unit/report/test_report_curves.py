@@ -2,11 +2,11 @@
 
 import pytest
 
-from score_distill.report.curves import POINTS, Thinned
+from score_distill.report.curves import POINTS, Downsampled
 
 
-def thinned(rows: list[dict[str, object]]) -> Thinned:
-    curve = Thinned("step")
+def thinned(rows: list[dict[str, object]]) -> Downsampled:
+    curve = Downsampled("step")
     for row in rows:
         curve.add(row)
     return curve

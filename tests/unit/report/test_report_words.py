@@ -4,7 +4,7 @@ import pytest
 
 from score_distill.report.answer import answer, costs
 from score_distill.report.facts import Comparison, Control, Effort, Score
-from score_distill.report.legible import legible, one_line
+from score_distill.report.sanitize import legible, one_line
 from score_distill.report.significance import Paired, compare, sentence
 from score_distill.report.wording import duration, number, percent, rounded, span, tokens, unbroken
 

@@ -24,7 +24,7 @@ from score_distill.api import Serving
 from score_distill.artifacts.models import model_folder
 from score_distill.contract import Served
 from score_distill.executors.local import keys
-from score_distill.executors.local.layout import Site
+from score_distill.executors.local.layout import RunPaths
 from score_distill.executors.local.servers import Launch, Server
 from score_distill.sandbox.client import Sandbox, SandboxError
 from score_distill.sandbox.limits import limits_of
@@ -39,7 +39,7 @@ MODEL_SECONDS, SANDBOX_SECONDS = 1800.0, 120.0
 class Fleet:
     """Use as an async context manager: at its end every server and all it started are gone."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: RunPaths) -> None:
         self.site = site
         self._socket_folder = tempfile.TemporaryDirectory(prefix="score-", ignore_cleanup_errors=True)
         self.servers: dict[Name, Server] = {

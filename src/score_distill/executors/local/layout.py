@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 
 from score_distill.api import DistillationRun
-from score_distill.artifacts.places import Places, local_path, scheme
 from score_distill.artifacts.store import Store, open_store
+from score_distill.artifacts.uris import UriResolver, local_path, scheme
 from score_distill.errors import BadInput
 from score_distill.executors.local import keys
 from score_distill.machine import Machine
@@ -21,7 +21,7 @@ SITE = "site.json"
 
 
 @dataclass(frozen=True)
-class Site:
+class RunPaths:
     """``base`` resolves relative URIs of the manifest, ``folder`` is the run's own, ``environ`` the user's."""
 
     run: DistillationRun
@@ -84,14 +84,14 @@ class Site:
         return keys.store_environ(self.run.spec.artifacts.credentials_secret, self.environ)
 
     @property
-    def places(self) -> Places:
+    def places(self) -> UriResolver:
         claims = Path(self.environ.get("SCORE_CLAIMS", "/claims"))
-        return Places(base=self.base, cache=self.work / "cache", claims=claims, environ=self.environ)
+        return UriResolver(base=self.base, cache=self.work / "cache", claims=claims, environ=self.environ)
 
 
-def site_of(
+def run_paths(
     run: DistillationRun, base: Path, folder: Path | None, environ: Mapping[str, str], machine: Machine
-) -> Site:
+) -> RunPaths:
     """The site of a run; without ``folder`` beside its artifacts, or in ./runs/NAME when those are not on this machine.
 
     Raises BadInput when the store's URI is neither s3:// nor local.
@@ -104,10 +104,10 @@ def site_of(
             folder = local_path(uri, base) / run.metadata.name
         except ValueError as error:
             raise BadInput(f"spec.artifacts.uri: {error}") from error
-    return Site(run, base.resolve(), folder.resolve(), environ, machine)
+    return RunPaths(run, base.resolve(), folder.resolve(), environ, machine)
 
 
-def remembered(folder: Path, environ: Mapping[str, str], machine: Machine) -> Site:
+def remembered(folder: Path, environ: Mapping[str, str], machine: Machine) -> RunPaths:
     """The site of a run that was begun in ``folder``; BadInput when none was."""
     try:
         told = json.loads((folder / "work" / SITE).read_text(encoding="utf-8"))
@@ -115,4 +115,4 @@ def remembered(folder: Path, environ: Mapping[str, str], machine: Machine) -> Si
         raise BadInput(
             f"{folder}: no run was begun here; give the folder that `run` named, such as runs/NAME"
         ) from error
-    return site_of(DistillationRun.model_validate(told["manifest"]), Path(told["base"]), folder, environ, machine)
+    return run_paths(DistillationRun.model_validate(told["manifest"]), Path(told["base"]), folder, environ, machine)

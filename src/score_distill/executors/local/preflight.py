@@ -24,7 +24,7 @@ from score_distill.artifacts.store import StoreError
 from score_distill.control.pipeline import Step
 from score_distill.errors import BadInput
 from score_distill.executors.local import keys
-from score_distill.executors.local.layout import Site
+from score_distill.executors.local.layout import RunPaths
 
 FIRST_LINES = 1000
 FREE_BYTES, FREE_MODELS = 2**30, 8
@@ -39,7 +39,7 @@ class NotReady(BadInput):
         super().__init__("\n".join((head, *(f"  {fault}" for fault in faults))))
 
 
-async def preflight(site: Site, steps: Collection[Step]) -> None:
+async def preflight(site: RunPaths, steps: Collection[Step]) -> None:
     """Raise NotReady unless ``steps`` can run here."""
     needs = {need for step in steps for need in step.needs}
     faults = list(_unsupported(site))
@@ -70,7 +70,7 @@ async def preflight(site: Site, steps: Collection[Step]) -> None:
         raise NotReady(faults)
 
 
-def _unsupported(site: Site) -> Iterator[str]:
+def _unsupported(site: RunPaths) -> Iterator[str]:
     spec = site.run.spec
     if spec.teacher.ref is not None:
         yield (
@@ -86,14 +86,14 @@ def _unsupported(site: Site) -> Iterator[str]:
         )
 
 
-def _task_sets(site: Site) -> Iterator[tuple[str, str, str]]:
+def _task_sets(site: RunPaths) -> Iterator[tuple[str, str, str]]:
     tasks = site.run.spec.tasks
     yield "spec.tasks.train", tasks.train.uri, tasks.train.format
     for i, one in enumerate(tasks.eval):
         yield f"spec.tasks.eval[{i}]", one.uri, one.format
 
 
-def _tasks(site: Site, path: str, uri: str, form: str) -> None:
+def _tasks(site: RunPaths, path: str, uri: str, form: str) -> None:
     """The first lines of a task file; ``prepare`` reads the others before anything is paid for."""
     try:
         lines = islice(open_data(uri, site.places), FIRST_LINES)
@@ -103,7 +103,7 @@ def _tasks(site: Site, path: str, uri: str, form: str) -> None:
         raise BadInput(f"{path}: {error}") from error
 
 
-def _model(site: Site, path: str, uri: str, serving: Serving | None) -> Path:
+def _model(site: RunPaths, path: str, uri: str, serving: Serving | None) -> Path:
     try:
         folder = model_folder(uri, site.places)
         check_model(folder, uri)
@@ -119,7 +119,7 @@ def _model(site: Site, path: str, uri: str, serving: Serving | None) -> Path:
     return folder
 
 
-def _packages(site: Site, needs: Collection[str]) -> Iterator[str]:
+def _packages(site: RunPaths, needs: Collection[str]) -> Iterator[str]:
     serves = "student" in needs or ("teacher" in needs and site.run.spec.teacher.model is not None)
     wanted = {"vllm": serves, "deepspeed": "trainer" in needs}
     for package, needed in wanted.items():
@@ -127,7 +127,7 @@ def _packages(site: Site, needs: Collection[str]) -> Iterator[str]:
             yield f"the Python package {package} is not installed; make setup installs all that a run needs"
 
 
-def _room(site: Site, models: Collection[Path]) -> Iterator[str]:
+def _room(site: RunPaths, models: Collection[Path]) -> Iterator[str]:
     """Disk for checkpoints and caches: a bound below which no run can end, not a promise that it is enough."""
     largest = max((sum(file.stat().st_size for file in model.glob("*.safetensors")) for model in models), default=0)
     wanted = FREE_BYTES + FREE_MODELS * largest
@@ -137,7 +137,7 @@ def _room(site: Site, models: Collection[Path]) -> Iterator[str]:
         yield f"{existing}: {free / 2**30:.1f} GiB free; at least {wanted / 2**30:.1f} GiB are needed; give --work DIR"
 
 
-def _store(site: Site) -> None:
+def _store(site: RunPaths) -> None:
     key = f"{site.key}/preflight-{uuid4().hex}"
     try:
         site.store.put(key, b"writable")
@@ -146,7 +146,7 @@ def _store(site: Site) -> None:
         raise BadInput(f"spec.artifacts.uri: {error}") from error
 
 
-async def ask_endpoint(endpoint: Endpoint, site: Site) -> None:
+async def ask_endpoint(endpoint: Endpoint, site: RunPaths) -> None:
     """Ask for the list of models; BadInput when the endpoint does not answer, refuses the key or lacks the model."""
     path, headers = "spec.teacher.endpoint", {}
     if endpoint.api_key_secret is not None:

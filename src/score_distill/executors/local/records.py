@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from score_distill.artifacts.steps import Manifest
 from score_distill.control.plan import Done, done_with
-from score_distill.stages.frame import summary_of
+from score_distill.stages.context import summary_of
 
 
 def done_of(manifests: Mapping[str, Manifest]) -> dict[str, Done]:

@@ -37,7 +37,7 @@ from score_distill.executors.local import processes
 from score_distill.executors.local.attempt import Attempt, stage_command
 from score_distill.executors.local.display import Display
 from score_distill.executors.local.fleet import Fleet
-from score_distill.executors.local.layout import Site
+from score_distill.executors.local.layout import RunPaths
 from score_distill.executors.local.preflight import preflight
 from score_distill.executors.local.records import done_of
 from score_distill.executors.local.view import StepView, View, birth
@@ -47,16 +47,16 @@ LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Means:
+class Overrides:
     """What tests replace: stages, servers, the checks beforehand, and the clock that retries wait by."""
 
     command: Callable[[Step, Path, int], list[str]] = stage_command
-    fleet: Callable[[Site], Fleet] = Fleet
+    fleet: Callable[[RunPaths], Fleet] = Fleet
     preflight: bool = True
     clock: Callable[[], float] = time.time
 
 
-async def execute(site: Site, display: Display, means: Means = Means()) -> None:
+async def execute(site: RunPaths, display: Display, means: Overrides = Overrides()) -> None:
     """Run what is left of the run; StageError when it cannot be finished now."""
     with ExitStack() as stack:
         for folder in {site.folder, Path(site.store_uri, site.key)} if "://" not in site.store_uri else {site.folder}:
@@ -73,21 +73,23 @@ async def execute(site: Site, display: Display, means: Means = Means()) -> None:
             await Run(site, fleet, display, means, changed).steps()
 
 
-def differences(site: Site) -> tuple[str, ...]:
+def differences(site: RunPaths) -> tuple[str, ...]:
     """The fields that differ from the manifest with which the store's results were made, and may not."""
     if not site.store.children(f"{site.key}/steps"):
         return ()
     return changes(site.recorded(), site.run)
 
 
-def planned(site: Site) -> Plan:
+def planned(site: RunPaths) -> Plan:
     return plan(site.run, done_of(completed_steps(site.store, site.key)), None)
 
 
 class Run:
     """One execution under way."""
 
-    def __init__(self, site: Site, fleet: Fleet, display: Display, means: Means, changed: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, site: RunPaths, fleet: Fleet, display: Display, means: Overrides, changed: tuple[str, ...] = ()
+    ) -> None:
         self.site, self.fleet, self.display, self.means, self.changed = site, fleet, display, means, changed
         self.environ = machine.environment(site.store_environ, site.machine)
         site.remember()

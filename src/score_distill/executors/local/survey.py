@@ -19,12 +19,12 @@ from score_distill.control.change import changes
 from score_distill.control.estimate import Tasks, tasks_of
 from score_distill.control.guidance import guidance
 from score_distill.control.plan import Plan, plan
-from score_distill.executors.local.layout import Site
+from score_distill.executors.local.layout import RunPaths
 from score_distill.executors.local.records import done_of
 from score_distill.executors.local.view import StepView, View, line, read_view
 
 
-def survey(site: Site) -> tuple[Site, Plan, list[str]]:
+def survey(site: RunPaths) -> tuple[RunPaths, Plan, list[str]]:
     """The plan with estimates, and remarks: what could not be counted, what may not change, what will not work."""
     remarks: list[str] = []
     manifests = _manifests(site)
@@ -38,7 +38,7 @@ def survey(site: Site) -> tuple[Site, Plan, list[str]]:
     return site, plan(site.run, done, tasks), remarks
 
 
-def print_plan(site: Site, found: Plan, remarks: list[str]) -> None:
+def print_plan(site: RunPaths, found: Plan, remarks: list[str]) -> None:
     console = Console(highlight=False)
     grid = Table("step", "state", "teacher tokens", "student tokens", box=None, padding=(0, 2, 0, 0))
     for column in grid.columns[2:4]:
@@ -61,7 +61,7 @@ def print_plan(site: Site, found: Plan, remarks: list[str]) -> None:
     console.print(Text(f"folder: {site.folder}"), soft_wrap=True)
 
 
-def print_status(site: Site, now: float | None = None) -> None:
+def print_status(site: RunPaths, now: float | None = None) -> None:
     """Each step, and the servers while a runner is alive."""
     now = time.time() if now is None else now
     manifests = _manifests(site)
@@ -91,15 +91,15 @@ def _state(found: Plan, view: View | None, live: bool) -> str:
     return "not running; score-distill run goes on" if view else "not begun"
 
 
-def _manifests(site: Site) -> dict[str, Manifest]:
+def _manifests(site: RunPaths) -> dict[str, Manifest]:
     return completed_steps(site.store, site.key) if _exists(site) else {}
 
 
-def _exists(site: Site) -> bool:
+def _exists(site: RunPaths) -> bool:
     return "://" in site.store_uri or Path(site.store_uri, site.key).is_dir()
 
 
-def _split(site: Site, manifests: dict[str, Manifest], remarks: list[str]) -> Tasks | None:
+def _split(site: RunPaths, manifests: dict[str, Manifest], remarks: list[str]) -> Tasks | None:
     """The parts as ``prepare`` made them, or as the task files promise."""
     spec = site.run.spec
     try:
@@ -114,6 +114,6 @@ def _split(site: Site, manifests: dict[str, Manifest], remarks: list[str]) -> Ta
         return None
 
 
-def _count(site: Site, tasks: TaskSet) -> int:
+def _count(site: RunPaths, tasks: TaskSet) -> int:
     lines = sum(1 for one in open_data(tasks.uri, site.places) if one.strip())
     return lines if tasks.limit is None else min(lines, tasks.limit)

@@ -15,8 +15,8 @@ from score_distill.control.pipeline import Step
 from score_distill.executors.local import keys
 from score_distill.executors.local.display import Lines
 from score_distill.executors.local.fleet import Fleet, Name, answers, free_port
-from score_distill.executors.local.layout import site_of
-from score_distill.executors.local.runner import Means, execute
+from score_distill.executors.local.layout import run_paths
+from score_distill.executors.local.runner import Overrides, execute
 from score_distill.executors.local.servers import Launch
 from score_distill.machine import detect
 
@@ -66,6 +66,6 @@ def ended() -> Iterator[None]:
 if __name__ == "__main__":
     path = Path(sys.argv[1])
     with ended(), cli.exit_codes():
-        site = site_of(manifest.read(path), path.parent, None, os.environ, detect())
-        means = Means(command=stage, fleet=FleetOfFakes, preflight=False, clock=count(0, 100).__next__)
+        site = run_paths(manifest.read(path), path.parent, None, os.environ, detect())
+        means = Overrides(command=stage, fleet=FleetOfFakes, preflight=False, clock=count(0, 100).__next__)
         cli.interruptible(execute(site, Lines(lambda text: print(text, flush=True)), means))

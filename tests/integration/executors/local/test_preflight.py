@@ -10,7 +10,7 @@ from aiohttp import web
 
 from score_distill import manifest
 from score_distill.control.pipeline import steps_of
-from score_distill.executors.local.layout import Site, site_of
+from score_distill.executors.local.layout import RunPaths, run_paths
 from score_distill.executors.local.preflight import NotReady, preflight
 from score_distill.machine import Machine
 
@@ -55,7 +55,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def site(home: Path, environ: dict[str, str] | None = None, **spec: Any) -> Site:
+def site(home: Path, environ: dict[str, str] | None = None, **spec: Any) -> RunPaths:
     base = {
         "student": {"model": "student"},
         "teacher": {"model": "teacher"},
@@ -70,10 +70,10 @@ def site(home: Path, environ: dict[str, str] | None = None, **spec: Any) -> Site
             "spec": base | spec,
         }
     )
-    return site_of(run, home, None, environ or {}, Machine(cores=2, memory_gib=8, gpus=0))
+    return run_paths(run, home, None, environ or {}, Machine(cores=2, memory_gib=8, gpus=0))
 
 
-async def faults(site: Site) -> tuple[str, ...]:
+async def faults(site: RunPaths) -> tuple[str, ...]:
     with pytest.raises(NotReady) as error:
         await preflight(site, steps_of(site.run.spec))
     return error.value.faults

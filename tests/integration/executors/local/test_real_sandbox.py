@@ -6,7 +6,7 @@ from pathlib import Path
 from score_distill import manifest
 from score_distill.executors.local import processes
 from score_distill.executors.local.fleet import Fleet
-from score_distill.executors.local.layout import site_of
+from score_distill.executors.local.layout import run_paths
 from score_distill.machine import detect
 from score_distill.sandbox.client import Sandbox
 
@@ -15,7 +15,7 @@ QUICKSTART = Path(__file__).parents[4] / "examples" / "quickstart.yaml"
 
 async def test_the_sandbox_comes_up_runs_code_and_leaves_nothing(tmp_path: Path) -> None:
     environ = {**os.environ, "TEACHER_API_KEY": "sk-secret"}
-    site = site_of(manifest.read(QUICKSTART), QUICKSTART.parent, tmp_path, environ, detect())
+    site = run_paths(manifest.read(QUICKSTART), QUICKSTART.parent, tmp_path, environ, detect())
     async with Fleet(site) as fleet:
         await fleet.servers["sandbox"].ready()
         assert fleet.socket is not None

@@ -14,7 +14,7 @@ from score_distill import manifest
 from score_distill.agent.completer import OpenAIClient
 from score_distill.executors.local import processes
 from score_distill.executors.local.fleet import Fleet
-from score_distill.executors.local.layout import site_of
+from score_distill.executors.local.layout import run_paths
 from score_distill.machine import detect
 from score_distill.serving.weights import model_server
 
@@ -26,7 +26,7 @@ QUICKSTART = Path(__file__).parents[4] / "examples" / "quickstart.yaml"
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def fleet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
     folder = tmp_path_factory.mktemp("run")
-    site = site_of(manifest.read(QUICKSTART), QUICKSTART.parent, folder, os.environ, detect())
+    site = run_paths(manifest.read(QUICKSTART), QUICKSTART.parent, folder, os.environ, detect())
     async with Fleet(site) as fleet:
         await fleet.servers["student"].ready()
         yield fleet

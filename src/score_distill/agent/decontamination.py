@@ -60,7 +60,7 @@ class Contamination:
 
 
 @dataclass
-class Doubles:
+class Deduplicator:
     """Texts seen so far, as hashes; tasks that differ in a number are different tasks."""
 
     seen: dict[int, str] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """Which local path a URI of the manifest means. Pure: touches no file.
 
 `file:///abs`, a path (relative to a base folder) and `pvc://claim/path` (below the folder where claims are mounted)
-are local; `s3://` and `hf://` are fetched by `models` and `data`, which take the same `Places`.
+are local; `s3://` and `hf://` are fetched by `models` and `data`, which take the same `UriResolver`.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 
 @dataclass(frozen=True)
-class Places:
+class UriResolver:
     """`base` resolves relative paths, `cache` keeps what was fetched, claims are mounted at `claims`/CLAIM."""
 
     base: Path

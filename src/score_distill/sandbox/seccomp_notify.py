@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from score_distill.sandbox import seccomp
-from score_distill.sandbox.channel import Channel, Gone
+from score_distill.sandbox.channel import Channel, ChannelClosed
 from score_distill.sandbox.files import Folder
 
 _NOTIFICATION = struct.Struct("QIIiIQ6Q")
@@ -29,7 +29,7 @@ _AT_NUMBER, _AND_RESPOND = 1, 2
 
 
 @dataclass(frozen=True)
-class Birth:
+class AwaitedChild:
     """A child that is awaited: the channel that will be its own, and what it gets at which descriptor."""
 
     channel: Channel
@@ -39,7 +39,7 @@ class Birth:
     def fail(self) -> None:
         """Its parent said something, or went, instead of having it."""
         if not self.done.done():
-            self.done.set_exception(Gone("it does not fork"))
+            self.done.set_exception(ChannelClosed("it does not fork"))
 
 
 class Grants:
@@ -47,7 +47,7 @@ class Grants:
 
     def __init__(self, listener: int, kill: Callable[[int], None], is_new: Callable[[int], bool]) -> None:
         self.forks: set[int] = set()
-        self.births: dict[int, Birth] = {}
+        self.births: dict[int, AwaitedChild] = {}
         self.folders: dict[int, Folder] = {}
         self._listener = listener
         self._kill = kill

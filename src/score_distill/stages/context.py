@@ -18,9 +18,9 @@ from pydantic import JsonValue
 from score_distill.agent.prompts import PROMPT_VERSION
 from score_distill.api import settled
 from score_distill.artifacts.models import model_folder
-from score_distill.artifacts.places import Places
 from score_distill.artifacts.steps import Manifest, StepReader, StepWriter
 from score_distill.artifacts.store import Store
+from score_distill.artifacts.uris import UriResolver
 from score_distill.contract import Progress, Served, StageConfig, Summary
 from score_distill.work_folder import WorkFolder, worker_of
 
@@ -28,7 +28,7 @@ PROGRESS_SECONDS = 0.5
 
 
 @dataclass
-class Frame:
+class StageContext:
     """One attempt at one step."""
 
     config: StageConfig
@@ -49,10 +49,10 @@ class Frame:
         return worker_of(os.environ)
 
     @property
-    def places(self) -> Places:
+    def places(self) -> UriResolver:
         base = Path(self.config.base)
         claims = Path(os.environ.get("SCORE_CLAIMS", "/claims"))
-        return Places(base=base, cache=self.work.parent / "cache", claims=claims, environ=os.environ)
+        return UriResolver(base=base, cache=self.work.parent / "cache", claims=claims, environ=os.environ)
 
     def input(self, step: str) -> StepReader:
         return StepReader(self.store, self.config.run, step)
