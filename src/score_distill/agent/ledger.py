@@ -50,7 +50,10 @@ class Account:
 
 
 class Ledger:
-    """Where calls are written (``write`` must be durable against kill -9), and what tasks under way were answered.
+    """Where calls are written, and what tasks under way were answered.
+
+    A call is as durable as the journal behind ``write``: in a folder against kill -9 at once, on S3 within ten seconds;
+    those that a kill loses are paid again.
 
     ``past`` are the records of earlier attempts; those of tasks in ``finished`` count, but are not kept in memory.
     With ``remember`` a task that is begun anew is not asked for what it was answered in this attempt, until `settle`.
