@@ -480,6 +480,13 @@ def test_policies_come_before_pods_and_let_stages_reach_models_and_their_store()
     assert stages["egress"][2]["ports"] == [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]
 
 
+def test_who_may_scrape_reaches_the_models_too() -> None:
+    prometheus = {"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}
+    settings = replace(SETTINGS, egress=(), scrapers=(prometheus,))
+    [_, models] = reconcile(run(), Children(), Measured(), settings, NOW).apply[:2]
+    assert models["spec"]["ingress"][0]["from"][1:] == [prometheus]
+
+
 @pytest.mark.parametrize(
     ("url", "port"), [("https://api/v1", 443), ("http://api/v1", 80), ("http://api:8443/v1", 8443)]
 )

@@ -25,7 +25,7 @@ def objects(owner: Owner, settings: Settings) -> list[Body]:
     stages, models = _pods(owner, "stage"), _pods(owner, "teacher", "student")
     out: list[Body] = [DNS, *settings.egress]
     to_stages = [{"from": [stages]}, {"ports": [{"port": PROGRESS, "protocol": "TCP"}]}]
-    to_models = [{"from": [stages], "ports": [{"port": PORT, "protocol": "TCP"}]}]
+    to_models = [{"from": [stages, *settings.scrapers], "ports": [{"port": PORT, "protocol": "TCP"}]}]
     from_stages = [
         {"to": [stages]},
         {"to": [models], "ports": [{"port": PORT, "protocol": "TCP"}]},

@@ -11,6 +11,7 @@ class Settings:
     """Images of the pods where a run names none.
 
     ``egress`` are rules of a NetworkPolicy by which pods of a run reach their store; None: make no policies.
+    ``scrapers`` are peers of one that may read the metrics of gateways.
     ``namespaces`` are those that are watched; none: all. ``lease`` is the operator's own namespace and pod, where
     several of it may run. Every ``check_seconds`` its watches are compared with the API server.
     """
@@ -20,6 +21,7 @@ class Settings:
     serving: str
     pull_policy: str = "IfNotPresent"
     egress: tuple[dict[str, Any], ...] | None = None
+    scrapers: tuple[dict[str, Any], ...] = ()
     namespaces: tuple[str, ...] = ()
     lease: tuple[str, str] | None = None
     check_seconds: float = 60.0
@@ -36,5 +38,6 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
         namespaces=tuple(filter(None, environ.get("SCORE_NAMESPACES", "").split(","))),
         lease=(environ["SCORE_NAMESPACE"], environ["SCORE_POD"]) if "SCORE_POD" in environ else None,
         check_seconds=float(environ.get("SCORE_CHECK_SECONDS", "60")),
+        scrapers=tuple(json.loads(environ.get("SCORE_METRICS_FROM", "[]"))),
         egress=None if egress is None else tuple(json.loads(egress)),
     )
