@@ -5,8 +5,7 @@ import pytest
 from score_distill.agent.equality import normal_code, same_effect, same_step
 from score_distill.agent.rewards import Judged, reward
 from score_distill.agent.rl_starts import KEEP, items
-from score_distill.agent.seeds import seed_of, share_of
-from score_distill.agent.splits import part_of
+from score_distill.agent.seeds import part_of, seed_of, share_of
 from score_distill.agent.trajectory import Correction, Mentored, Step, Task, Trajectory
 from score_distill.api import Rewards, Split
 

@@ -1,6 +1,11 @@
 """Seeds and shares from names: the same run makes the same choices whatever the order, the process or the retry."""
 
 import hashlib
+from typing import Literal
+
+from score_distill.api import Split
+
+Part = Literal["cold_start", "dev", "sft", "rl"]
 
 
 def seed_of(*parts: object) -> int:
@@ -12,3 +17,13 @@ def seed_of(*parts: object) -> int:
 def share_of(*parts: object) -> float:
     """A number in [0, 1), uniform over the parts; ``share_of(seed, id) < 0.2`` picks a fifth of all ids."""
     return seed_of(*parts) / 2**31
+
+
+def part_of(task_id: str, split: Split, seed: int) -> Part:
+    """cold start and dev by their shares; the others are mentored, for SFT or for RL, never both."""
+    place = share_of(seed, "split", task_id)
+    if place < split.cold_start:
+        return "cold_start"
+    if place < split.cold_start + split.dev:
+        return "dev"
+    return "sft" if share_of(seed, "mentored", task_id) < split.sft else "rl"

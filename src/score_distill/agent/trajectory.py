@@ -6,7 +6,7 @@ before step k. Everything here is data that is stored as JSON Lines; nothing act
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict
 
 Author = Literal["student", "teacher"]
 Ending = Literal["answered", "out_of_steps", "out_of_context", "cut_off", "refused"]
@@ -123,6 +123,3 @@ class Scored(Row):
     steps: int
     ending: Ending
     tokens: int
-
-
-Json = JsonValue

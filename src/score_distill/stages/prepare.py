@@ -10,8 +10,7 @@ from pathlib import Path
 
 from score_distill.agent.decontamination import Contamination, Deduplicator
 from score_distill.agent.formats import read_tasks
-from score_distill.agent.seeds import share_of
-from score_distill.agent.splits import part_of
+from score_distill.agent.seeds import part_of, share_of
 from score_distill.agent.trajectory import Task
 from score_distill.api import TaskSet
 from score_distill.artifacts.data import open_data
