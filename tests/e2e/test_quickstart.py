@@ -19,7 +19,7 @@ STEPS = ["prepare", "demonstrate", "warmup", "mentor", "sft", "rl", "evaluate"]
 MODELS = ["base", "init", "sft", "rl", "teacher"]
 
 
-def shrunken() -> Body:
+def shrunken(**resources: Body) -> Body:
     manifest: Body = yaml.safe_load(QUICKSTART.read_text())
     spec = manifest["spec"]
     spec["tasks"]["train"]["limit"] = 60
@@ -31,6 +31,10 @@ def shrunken() -> Body:
     method["rl"] |= {"groupSize": 4, "groupsPerUpdate": 4, "updates": 4, "devEvery": 2, "devTasks": 8}
     method["rl"] |= {"checkpointEvery": 1}
     spec["resources"]["rollout"]["concurrency"] = 32
+    for size in spec["resources"].values():
+        size["requests"]["cpu"] = "100m"  # all pods of two runs find room on two cores
+    for role, more in resources.items():
+        spec["resources"][role] |= more
     return manifest
 
 
@@ -82,7 +86,7 @@ def suspend_and_resume(run: Run) -> None:
 
 def lose_pod(run: Run, name: str) -> None:
     """As when its node is gone: no grace, nothing said."""
-    [pod] = run.pods(f",distill.score.dev/step={name}")
+    pod = run.pods(f",distill.score.dev/step={name}")[-1]
     run.product.core.delete_namespaced_pod(pod.metadata.name, run.namespace, grace_period_seconds=0)
 
 
@@ -119,9 +123,10 @@ def suffer(runs: list[Run], faults: list[Fault], within: float) -> list[Body]:
 
 @pytest.mark.timeout(3000)
 def test_runs_end_succeeded_whatever_goes_wrong_on_the_way(product: Installed, runs: list[Run]) -> None:
-    for run in runs:
-        run.apply(shrunken())
+    """One acts in two pods at once, the other trains in two that meet by name."""
     one, other = runs
+    one.apply(shrunken(rollout={"parallelism": 2}))
+    other.apply(shrunken(trainer={"nodes": 2}))
     faults: list[Fault] = [
         (one, "demonstrate", product.kill_operator),
         (other, "demonstrate", lambda: crash(other, "teacher")),
