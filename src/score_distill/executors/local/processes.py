@@ -1,4 +1,4 @@
-"""Starting and ending processes so that nothing outlives the run: each on the leash of a guard (``guard.py``).
+"""Starting and ending processes so that nothing outlives the run: each on the leash of a supervisor (``process_supervisor.py``).
 
 Output goes to a log file, never to the terminal. By that ``sweep`` finds what a guard that was itself killed left
 behind: all that a child starts inherits its output, while environments are overwritten (vLLM) and groups left.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GRACE = 10.0
-_GUARD = Path(__file__).with_name("guard.py")
+_GUARD = Path(__file__).with_name("process_supervisor.py")
 
 
 @dataclass

@@ -135,7 +135,7 @@ def test_servers_start_at_once_and_end_with_the_last_step_that_needs_them(bench:
 def pid_of(bench: Bench, name: str) -> int:
     """The process of a step or server itself, below its guard."""
     for pid in processes.writers(bench.folder / "one" / "logs" / f"{name}.log"):
-        if b"guard.py" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"process_supervisor.py" not in Path(f"/proc/{pid}/cmdline").read_bytes():
             return pid
     raise AssertionError(f"no process for {name}")
 
