@@ -1,6 +1,6 @@
-"""Starting and ending processes so that nothing outlives the run: each on the leash of a supervisor (``process_supervisor.py``).
+"""Starting and ending processes so that nothing outlives the run: each has a supervisor (``process_supervisor.py``).
 
-Output goes to a log file, never to the terminal. By that ``sweep`` finds what a guard that was itself killed left
+Output goes to a log file, never to the terminal. By that ``sweep`` finds what a supervisor that was itself killed left
 behind: all that a child starts inherits its output, while environments are overwritten (vLLM) and groups left.
 """
 
