@@ -1,8 +1,9 @@
 """A leash for one child and all it starts: ``python -I process_supervisor.py LEASH GRACE COMMAND...``.
 
-Standard library alone. LEASH is the reading end of a pipe that the runner holds open. A byte on it asks the child to end (SIGTERM to its
-group, SIGKILL after GRACE seconds); its end, also by ``kill -9`` of the runner, kills at once. The guard adopts
-orphans, so servers' workers in process groups of their own die too. It exits as its child did, or with 128 + signal.
+Standard library alone. LEASH is the reading end of a pipe that the runner holds open. A byte on it asks the child to
+end (SIGTERM to its group, SIGKILL after GRACE seconds); its end, also by ``kill -9`` of the runner, kills at once. The
+supervisor adopts orphans, so servers' workers in process groups of their own die too. It exits as its child did, or
+with 128 + signal.
 """
 
 import ctypes
