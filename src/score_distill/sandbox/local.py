@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -83,12 +84,22 @@ def _clear() -> None:
 
 async def _ready(path: Path, daemon: subprocess.Popen[bytes]) -> None:
     async with asyncio.timeout(_START_SECONDS):
-        while not path.exists():
+        while not _listens(path):
             if daemon.poll() is not None:
                 raise SandboxError(
                     f"the sandbox daemon did not start and said why; its exit status is {daemon.returncode}"
                 )
             await asyncio.sleep(_POLL_SECONDS)
+
+
+def _listens(path: Path) -> bool:
+    """The socket is in the folder some time before anybody listens on it."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
 
 
 async def _ended(daemon: subprocess.Popen[bytes]) -> None:
