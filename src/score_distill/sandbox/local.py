@@ -93,11 +93,11 @@ async def _ready(path: Path, daemon: subprocess.Popen[bytes]) -> None:
 
 
 def _listens(path: Path) -> bool:
-    """The socket is in the folder some time before anybody listens on it."""
+    """The socket is in the folder some time before anybody listens on it; why nobody ever does, the daemon says."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError):
+        except OSError:
             return False
         return True
 
