@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,29 @@ def test_an_object_of_another_is_never_touched(api: client.ApiClient, run: Body)
     with pytest.raises(ForeignObject, match="ConfigMap quickstart-prepare-1 is there and does not belong to this run"):
         Cluster(api).apply(config_map, run["metadata"]["uid"])
     assert client.CoreV1Api(api).read_namespaced_config_map("quickstart-prepare-1", namespace).data == {"mine": "yes"}
+
+
+async def test_a_job_that_a_run_has_left_behind_does_not_make_an_operator_ill(api: client.ApiClient, run: Body) -> None:
+    namespace = run["metadata"]["namespace"]
+    await asyncio.to_thread(
+        client.CustomObjectsApi(api).delete_namespaced_custom_object,
+        *WHERE,
+        namespace,
+        "distillationruns",
+        "quickstart",
+    )
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}
+    labels = {"distill.score.dev/run-uid": run["metadata"]["uid"]}
+    job = {"metadata": {"name": "left", "labels": labels}, "spec": {"template": template}}
+    client.BatchV1Api(api).create_namespaced_job(namespace, job)
+    operator = Operator(Cluster(api), replace(SETTINGS, namespaces=(namespace,)), logging.getLogger("test"))
+    for _ in range(3):
+        await operator.check_watches()
+    assert operator.ailing(time.time()) is None
+    operator.sees({}, {}, {}, {})
+    for _ in range(3):
+        await operator.check_watches()
+    assert operator.ailing(time.time()) == "the watch of Job brings no events"
 
 
 async def test_a_foreign_object_is_said_once_and_the_run_goes_on_when_it_is_gone(

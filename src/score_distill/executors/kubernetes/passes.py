@@ -45,12 +45,14 @@ class Operator:
         self._deployments: Index = {}
         self._watches: defaultdict[str, Watch] = defaultdict(Watch)
         self._freshness: defaultdict[str, Freshness] = defaultdict(Freshness)
+        self._has_indexes = False
         self._checked = time.time()
         self._late: dict[str, int] = {}
 
     def sees(self, runs: Index, jobs: Index, pods: Index, deployments: Index) -> None:
         """The live indexes, by the uid of the run."""
         self._runs, self._jobs, self._pods, self._deployments = runs, jobs, pods, deployments
+        self._has_indexes = True
 
     def known(self) -> list[str]:
         return list(self._runs)
@@ -60,6 +62,8 @@ class Operator:
         self._checked = time.time()
         indexes = {"DistillationRun": self._runs, "Job": self._jobs, "Deployment": self._deployments, "Pod": self._pods}
         for kind, index in indexes.items():
+            if kind != "DistillationRun" and not self._has_indexes:
+                continue  # no run was ever seen: children that somebody left behind are nobody's news
             label = "" if kind == "DistillationRun" else UID
             try:
                 listed = await asyncio.to_thread(self._cluster.versions, kind, self._settings.namespaces, label)
