@@ -62,6 +62,7 @@ class Usage(Model):
     teacher_tokens: Whole = Field(0, description="prompt and completion tokens of the teacher")
     student_tokens: Whole = Field(0, description="prompt and completion tokens of the student")
     gpu_seconds: Whole = Field(0, description="GPUs times seconds of all pods")
+    counted_until: datetime | None = Field(None, description="up to when GPU seconds are counted")
 
 
 class Score(Model):
@@ -97,6 +98,7 @@ class Status(Model):
     steps: tuple[StepStatus, ...] = Field(
         (), max_length=16, description="in their order", json_schema_extra={LIST_TYPE: "map", MAP_KEYS: ["name"]}
     )
+    last_progress_time: datetime | None = Field(None, description="when the run last got any further")
     usage: Usage | None = None
     scores: tuple[Score, ...] = Field(
         (),

@@ -49,11 +49,11 @@ def next_status(
     progress: Mapping[str, Progress],
     trouble: tuple[str, str] | None = None,
     key: str = "",
-    moved: float | None = None,
+    asked: bool = True,
 ) -> Status:
     """``trouble`` is the reason and message of pods that do not run; ``key`` is the run's in its store.
 
-    ``moved`` is when the run last got any further, as far as that was watched.
+    ``asked``: whether pods had the time to say how far they are; until then nothing new is called stalled.
     """
     old = {one.name: one for one in before.steps}
     steps = tuple(
@@ -72,7 +72,8 @@ def next_status(
     scores = next((one.scores for one in summaries.values() if one.scores), before.scores)
     current = _current(decision.action, decision.plan)
     shown = next((one for one in steps if one.name == current), None)
-    facts = [*_facts(run, decision, seen, trouble), _stalled(run, decision.action, moved, now)]
+    moved = _moved(before, steps, decision.action, now)
+    facts = [*_facts(run, decision, seen, trouble), _stalled(run, before, decision.action, moved, asked, now)]
     return Status(
         observed_generation=generation,
         conditions=_conditions(before.conditions, facts, generation, now),
@@ -80,7 +81,8 @@ def next_status(
         progress=_progress(shown),
         score=_best(scores),
         steps=steps,
-        usage=_usage(steps, seen.gpu_seconds),
+        last_progress_time=moved,
+        usage=_usage(steps, before.usage or Usage(), int(seen.gpu_seconds), now),
         scores=scores,
         artifacts=_artifacts(run, key, decision.plan, summaries, before.artifacts),
     )
@@ -198,12 +200,28 @@ def _facts(
             yield "Succeeded", "Unknown", told, why
 
 
-def _stalled(run: DistillationRun, action: Action, moved: float | None, now: float) -> tuple[str, str, str, str]:
+def _moved(before: Status, steps: Iterable[StepStatus], action: Action, now: float) -> datetime:
+    """When the run last got any further, by what its status kept; to be resumed after a pause is to get further."""
+    paused = any(one.type == "Suspended" and one.status == "True" for one in before.conditions)
+    resumed = paused and not isinstance(action, Suspended)
+    if before.last_progress_time is None or resumed or [*map(_far, before.steps)] != [*map(_far, steps)]:
+        return datetime.fromtimestamp(int(now), UTC)
+    return before.last_progress_time
+
+
+def _far(step: StepStatus) -> tuple[str, int, int]:
+    return step.state, step.attempt, step.done
+
+
+def _stalled(
+    run: DistillationRun, before: Status, action: Action, moved: datetime, asked: bool, now: float
+) -> tuple[str, str, str, str]:
     """Whether a run that should get further has not for spec.stallSeconds."""
-    if not isinstance(action, Wait) or moved is None or now - moved < run.spec.stall_seconds:
+    idle = now - moved.timestamp()
+    was = any(one.type == "Stalled" and one.status == "True" for one in before.conditions)
+    if not isinstance(action, Wait) or idle < run.spec.stall_seconds or not (asked or was):
         return "Stalled", "False", "Moving", ""
-    message = f"step {action.step.name} has got no further for {int((now - moved) / 60)} min"
-    return "Stalled", "True", "NoProgress", message
+    return "Stalled", "True", "NoProgress", f"step {action.step.name} has got no further for {int(idle / 60)} min"
 
 
 def blocked(before: Status, status: Status, reason: str, message: str, now: float) -> Status:
@@ -215,7 +233,8 @@ def blocked(before: Status, status: Status, reason: str, message: str, now: floa
     facts += [("Progressing", "False", reason, message), ("Succeeded", "Unknown", reason, message)]
     generation = status.observed_generation or 0
     conditions = _conditions(before.conditions, facts, generation, now)
-    return status.model_copy(update={"steps": before.steps, "conditions": conditions})
+    kept = {"steps": before.steps, "last_progress_time": before.last_progress_time}
+    return status.model_copy(update={**kept, "conditions": conditions})
 
 
 def news(before: Status, after: Status) -> Iterable[tuple[str, str, str]]:
@@ -301,12 +320,15 @@ def _best(scores: Iterable[Score]) -> str | None:
     return f"{found[0].model} {100 * found[0].score:.1f}" if found else None
 
 
-def _usage(steps: Iterable[StepStatus], gpu_seconds: float) -> Usage:
+def _usage(steps: Iterable[StepStatus], before: Usage, gpu_seconds: int, now: float) -> Usage:
     tokens = [one.tokens for one in steps if one.tokens]
     return Usage(
         teacher_tokens=sum(one.teacher for one in tokens),
         student_tokens=sum(one.student for one in tokens),
-        gpu_seconds=int(gpu_seconds),
+        gpu_seconds=gpu_seconds,
+        counted_until=before.counted_until
+        if gpu_seconds == before.gpu_seconds
+        else datetime.fromtimestamp(int(now), UTC),
     )
 
 

@@ -71,7 +71,8 @@ class EnvState:
         message = summary.bounded().decode() if summary else ""
         told = {"name": "stage", "state": {"terminated": {"exitCode": code, "message": message, **ended}}}
         status = {"phase": "Failed" if code else "Succeeded", "containerStatuses": [told]}
-        self.pods[job] = {"metadata": {"name": f"{job}-0", "labels": labels}, "status": status}
+        spec = body["spec"]["template"]["spec"]
+        self.pods[job] = {"metadata": {"name": f"{job}-0", "labels": labels}, "spec": spec, "status": status}
 
 
 def one_pass(
@@ -79,11 +80,10 @@ def one_pass(
     body: Body,
     now: float = NOW,
     progress: dict[str, Progress] | None = None,
-    moved: float | None = None,
-    gpu_seconds: float = 0.0,
+    asked: bool = True,
 ) -> Changes:
     """A pass, carried out: the body has the new status, the world the new children."""
-    changes = reconcile(body, world.children, Measured(progress or {}, moved, gpu_seconds), SETTINGS, now)
+    changes = reconcile(body, world.children, Measured(progress or {}, asked), SETTINGS, now)
     world.take(changes)
     if changes.status is not None:
         body["status"] = json.loads(json.dumps(changes.status))
@@ -379,7 +379,8 @@ PENDING: list[tuple[Body, str, str]] = [
 def test_why_pods_do_not_run_is_said(status: Body, reason: str, message: str) -> None:
     world, body = come_to("sft")
     labels = world.jobs["one-sft-1"]["metadata"]["labels"]
-    world.pods["p"] = {"metadata": {"name": "p", "labels": labels}, "status": {"phase": "Pending", **status}}
+    pending = {"phase": "Pending", **status}
+    world.pods["p"] = {"metadata": {"name": "p", "labels": labels}, "spec": {"containers": []}, "status": pending}
     one_pass(world, body)
     found = condition(body, "Succeeded")
     assert (found["reason"], found["message"]) == (reason, message)
@@ -505,28 +506,6 @@ def test_a_run_of_the_same_name_has_other_keys_and_another_place_in_the_store() 
     assert second.keys is not None
     assert first.keys.keys != second.keys.keys
     assert first.keys.key != second.keys.key
-
-
-def test_a_run_that_gets_no_further_is_called_stalled_until_it_does() -> None:
-    world, body = come_to("mentor", stallSeconds=600)
-    one_pass(world, body, NOW + 599, moved=NOW)
-    assert condition(body, "Stalled")["status"] == "False"
-    one_pass(world, body, NOW + 660, moved=NOW)
-    stalled = condition(body, "Stalled")
-    assert (stalled["status"], stalled["message"]) == ("True", "step mentor has got no further for 11 min")
-    one_pass(world, body, NOW + 670, moved=NOW + 665)
-    assert condition(body, "Stalled")["status"] == "False"
-
-
-def test_gpu_seconds_add_up_and_the_budget_of_them_stops_the_run() -> None:
-    world, body = come_to("rl", budget={"gpuHours": 1})
-    one_pass(world, body, NOW + 10, gpu_seconds=1800)
-    one_pass(world, body, NOW + 20, gpu_seconds=1000)
-    assert body["status"]["usage"]["gpuSeconds"] == 2800
-    one_pass(world, body, NOW + 30, gpu_seconds=1000)
-    assert condition(body, "BudgetExceeded")["message"] == "spec.budget.gpuHours: 1; 1.06 are spent at step rl"
-    assert "one-rl-1" not in world.jobs
-    assert world.deployments == {}
 
 
 def test_a_finished_run_is_kept_as_long_as_it_says() -> None:

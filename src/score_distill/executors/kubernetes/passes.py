@@ -5,7 +5,6 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from kubernetes.client.exceptions import ApiException
@@ -19,20 +18,11 @@ from score_distill.executors.kubernetes.cluster import Cluster, ForeignObject
 from score_distill.executors.kubernetes.freshness import Freshness
 from score_distill.executors.kubernetes.names import UID, Body
 from score_distill.executors.kubernetes.observe import Children
-from score_distill.executors.kubernetes.reconcile import Changes, Measured, dumped, gpus, reconcile, running
+from score_distill.executors.kubernetes.reconcile import Changes, Measured, dumped, reconcile, running
 from score_distill.executors.kubernetes.settings import Settings
 from score_distill.executors.kubernetes.workqueue import WorkQueue
 
 Index = Mapping[str, Iterable[Any]]
-
-
-@dataclass
-class Watch:
-    """What was last seen of a run: how far it was, since when, and when its GPUs were counted."""
-
-    far: object = None
-    moved: float | None = None
-    counted: float | None = None
 
 
 class Operator:
@@ -43,7 +33,7 @@ class Operator:
         self._jobs: Index = {}
         self._pods: Index = {}
         self._deployments: Index = {}
-        self._watches: defaultdict[str, Watch] = defaultdict(Watch)
+        self._asked: set[str] = set()
         self._freshness: defaultdict[str, Freshness] = defaultdict(Freshness)
         self._has_indexes = False
         self._checked = time.time()
@@ -89,7 +79,7 @@ class Operator:
         metrics.QUEUE.set(len(self.queue))
         bodies = list(self._runs.get(uid, ()))
         if not bodies:
-            self._watches.pop(uid, None)
+            self._asked.discard(uid)
             return None
         children = Children(*(list(index.get(uid, ())) for index in (self._jobs, self._pods, self._deployments)))
         with metrics.RECONCILE.time():
@@ -97,7 +87,7 @@ class Operator:
 
     def _pass(self, uid: str, body: Body, children: Children) -> float | None:
         now = time.time()
-        changes = reconcile(body, children, self._measure(uid, body, children, now), self._settings, now)
+        changes = reconcile(body, children, self._measure(uid, children), self._settings, now)
         try:
             self._carry_out(body, changes)
         except ForeignObject as error:
@@ -110,18 +100,17 @@ class Operator:
             raise
         return changes.again
 
-    def _measure(self, uid: str, body: Body, children: Children, now: float) -> Measured:
+    def _measure(self, uid: str, children: Children) -> Measured:
+        """Pods that do not answer the first time this operator asks may the next time."""
         told: defaultdict[str, list[Progress]] = defaultdict(list)
-        for step, pod in running(children):
+        pods = running(children)
+        for step, pod in pods:
             if (one := self._cluster.progress(pod)) is not None:
                 told[step].append(one)
         progress = {step: whole for step, parts in told.items() if (whole := together(parts)) is not None}
-        watch = self._watches[uid]
-        far = [(one["name"], one["state"], one.get("attempt")) for one in body.get("status", {}).get("steps", ())]
-        if (seen := (far, {step: one.done for step, one in progress.items()})) != watch.far:
-            watch.far, watch.moved = seen, now
-        since, watch.counted = watch.counted, now
-        return Measured(progress, watch.moved, gpus(children) * (now - since) if since else 0.0)
+        asked = uid in self._asked or len(progress) == len({step for step, _ in pods})
+        self._asked.add(uid)
+        return Measured(progress, asked)
 
     def _carry_out(self, body: Body, changes: Changes) -> None:
         metadata = body["metadata"]

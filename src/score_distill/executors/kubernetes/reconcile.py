@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from score_distill.api import Condition, DistillationRun, Status
+from score_distill.api import Condition, DistillationRun, Status, Usage
 from score_distill.contract import Progress
 from score_distill.control.policy import Finished, Start, Stop, Suspended, Wait, decide
 from score_distill.control.status import next_status
 from score_distill.executors.kubernetes import models, network, steps
+from score_distill.executors.kubernetes.gpus import gpu_seconds
 from score_distill.executors.kubernetes.names import MADE_OF, ROLE, STEP, Body, Owner
 from score_distill.executors.kubernetes.observe import Children, condition, label, observe
 from score_distill.executors.kubernetes.settings import Settings
@@ -35,11 +36,10 @@ class Changes:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was asked of the pods: progress by step, when the run last got further, and GPU seconds since last time."""
+    """The progress of each step whose pods answered; ``asked`` is whether it is known by now if they go further."""
 
     progress: Mapping[str, Progress] = field(default_factory=dict)
-    moved: float | None = None
-    gpu_seconds: float = 0.0
+    asked: bool = True
 
 
 def reconcile(body: Body, children: Children, measured: Measured, settings: Settings, now: float) -> Changes:
@@ -59,8 +59,9 @@ def reconcile(body: Body, children: Children, measured: Measured, settings: Sett
     retry = before.observed_generation != generation
     endpoint = run.spec.teacher.endpoint is not None
     seen = observe(before, children, progress, now, retry=retry, endpoint=endpoint)
-    spent = before.usage.gpu_seconds if before.usage else 0
-    observed = replace(seen.observed, gpu_seconds=spent + measured.gpu_seconds)
+    usage = before.usage or Usage()
+    counted = usage.counted_until.timestamp() if usage.counted_until else 0.0
+    observed = replace(seen.observed, gpu_seconds=usage.gpu_seconds + gpu_seconds(children, counted, now))
     decision = decide(run, observed, now, ahead=AHEAD)
     action = decision.action
     roles = [role for role in ("teacher", "student") if role in decision.servers]
@@ -86,7 +87,7 @@ def reconcile(body: Body, children: Children, measured: Measured, settings: Sett
         progress=progress,
         trouble=(seen.trouble.reason, seen.trouble.message) if seen.trouble else None,
         key=owner.key,
-        moved=measured.moved,
+        asked=measured.asked,
     )
     return Changes(
         apply=tuple([*network.objects(owner, settings), *changed] if changed else ()),
@@ -126,17 +127,6 @@ def _left(run: DistillationRun, ended: float, now: float) -> float | None:
     """Seconds that a finished run is still to be kept; None for ever."""
     keep = run.spec.ttl_seconds_after_finished
     return None if keep is None else ended + keep - now
-
-
-def gpus(children: Children) -> int:
-    """GPUs that the run's pods hold now."""
-    held = 0
-    for pod in children.pods:
-        if pod.get("status", {}).get("phase") == "Running":
-            for container in pod["spec"]["containers"]:
-                limits = container.get("resources", {}).get("limits", {})
-                held += sum(int(count) for name, count in limits.items() if name.endswith("/gpu"))
-    return held
 
 
 def _unchanged(wanted: Body, children: Children) -> bool:

@@ -1,0 +1,37 @@
+"""GPU seconds of a run, by the times that Kubernetes keeps. Pure: an operator that was down misses nothing."""
+
+from score_distill.executors.kubernetes.names import Body
+from score_distill.executors.kubernetes.observe import Children, condition, seconds
+
+
+def gpu_seconds(children: Children, since: float, now: float) -> int:
+    """GPUs times seconds between ``since`` and ``now``: of the pods, and of ended Jobs whose pods are gone."""
+    gone = [job for job in children.jobs if not children.pods_of(job)]
+    held = [(_gpus(pod["spec"]), _held(pod, now)) for pod in children.pods]
+    held += [(_gpus(job["spec"]["template"]["spec"]) * job["spec"]["parallelism"], _ran(job)) for job in gone]
+    return sum(gpus * max(0, int(min(end, now)) - int(max(begin, since))) for gpus, (begin, end) in held if gpus)
+
+
+def _gpus(pod: Body) -> int:
+    """The only resources of other names than Kubernetes' own that a run asks for."""
+    limits = [one.get("resources", {}).get("limits", {}) for one in pod["containers"]]
+    return sum(int(count) for one in limits for name, count in one.items() if "/" in name)
+
+
+def _held(pod: Body, now: float) -> tuple[float, float]:
+    """From when a node took the pod, which is when its GPUs were given to it, to the end of its last container."""
+    status = pod.get("status", {})
+    if "startTime" not in status:
+        return now, now
+    begin = seconds(status["startTime"])
+    if status.get("phase") not in ("Succeeded", "Failed"):
+        return begin, now
+    states = [one.get("state", {}).get("terminated") or {} for one in status.get("containerStatuses") or ()]
+    ends = [one["finishedAt"] for one in states if one.get("finishedAt")]
+    changes = [one["lastTransitionTime"] for one in status.get("conditions") or () if one.get("lastTransitionTime")]
+    return begin, max(map(seconds, ends or changes), default=begin)
+
+
+def _ran(job: Body) -> tuple[float, float]:
+    begin, ended = job.get("status", {}).get("startTime"), condition(job, "Complete") or condition(job, "Failed")
+    return (seconds(begin), seconds(ended["lastTransitionTime"])) if begin and ended else (0.0, 0.0)
