@@ -68,6 +68,28 @@ def test_what_the_steps_before_counted_takes_the_place_of_the_shares() -> None:
     assert warned(again, tasks, demonstrate={"accepted": 15_000}, warmup={}, mentor=counts) == ()
 
 
+def test_each_round_trains_on_what_all_rounds_so_far_corrected() -> None:
+    method = {"sft": SMALL | {"keepSolved": 0}, "split": {"sft": 0.5}, "rounds": 2}
+    tasks = Tasks(cold_start=10**7, dev=10**4, mentor=38_000, evaluation=1)
+    [text] = warned(method, tasks)
+    assert text.startswith("sft will make about 190 optimizer steps at most (9,500 rows")
+    first = {"corrected": 4000, "unsolved": 5500}
+    assert [one.split()[0] for one in warned(method, tasks, mentor=first)] == ["sft"]  # 13,500 rows for sft-2
+    second = {"corrected": 6000, "unsolved": 22_500}  # a third of them for SFT
+    [_, text, _] = warned(method, tasks, mentor=first, **{"mentor-2": second})
+    assert text.startswith("sft-2 will make about 120 optimizer steps at most (6,000 rows")
+
+
+@pytest.mark.parametrize(("mentored", "rounds", "fewer"), [(400, 4, None), (400, 5, 4), (90, 2, 1), (90, 1, None)])
+def test_rounds_with_too_few_tasks_are_told_with_how_many_would_do(mentored: int, rounds: int, fewer: int) -> None:
+    tasks = Tasks(cold_start=10**7, dev=10**4, mentor=mentored, evaluation=1)
+    found = [one for one in warned({"rounds": rounds}, tasks) if one.startswith("each of")]
+    assert len(found) == (fewer is not None)
+    if found:
+        assert f"each of {rounds} rounds mentors about {round(mentored / 2 / rounds)} tasks" in found[0]
+        assert f"lower spec.method.rounds to {fewer}," in found[0]
+
+
 def test_the_batch_that_would_be_right_is_named_where_there_is_one() -> None:
     tasks = Tasks(cold_start=1000, dev=10**4, mentor=10**7, evaluation=1)
     [text] = warned({"warmup": {"epochs": 4, "packTokens": 256}}, tasks)

@@ -7,7 +7,7 @@ import pytest
 from score_distill.api import DistillationRun
 from score_distill.control.change import changes
 from score_distill.control.estimate import Tasks, tasks_of
-from score_distill.control.pipeline import STEPS, steps_of
+from score_distill.control.pipeline import steps_of
 from score_distill.control.plan import Done, plan
 from score_distill.manifest import parse
 
@@ -33,8 +33,10 @@ def run(**spec: Any) -> DistillationRun:
 
 
 def test_every_input_comes_before_its_reader() -> None:
-    for place, step in enumerate(STEPS):
-        assert set(step.inputs) <= {earlier.name for earlier in STEPS[:place]}
+    for rounds in (1, 5):
+        steps = steps_of(run(method={"rounds": rounds, "control": "Imitation"}).spec)
+        for place, step in enumerate(steps):
+            assert set(step.inputs) <= {earlier.name for earlier in steps[:place]}
 
 
 def test_without_rl_the_step_and_its_result_are_gone() -> None:
@@ -56,11 +58,45 @@ def test_a_control_has_steps_of_its_own_after_the_student_is_made() -> None:
     assert "imitate" not in plain[-1].inputs
 
 
+def test_a_round_mentors_the_student_of_the_one_before_and_trains_on_all_corrections_so_far() -> None:
+    steps = steps_of(run(method={"rounds": 3, "control": "Imitation"}).spec)
+    rounds = ["mentor", "sft", "mentor-2", "sft-2", "mentor-3", "sft-3"]
+    assert [step.name for step in steps] == [*ORDER[:3], *rounds, "rl", "more-demos", "imitate", "evaluate"]
+    inputs = {step.name: step.inputs for step in steps}
+    assert [inputs[name] for name in rounds] == [
+        ("prepare", "warmup"),
+        ("demonstrate", "mentor", "warmup"),
+        ("prepare", "sft"),
+        ("demonstrate", "mentor", "mentor-2", "warmup"),
+        ("prepare", "sft-2"),
+        ("demonstrate", "mentor", "mentor-2", "mentor-3", "warmup"),
+    ]
+    assert inputs["rl"] == ("prepare", "mentor-3", "sft-3")
+    assert inputs["more-demos"] == ("prepare", "demonstrate", "mentor", "mentor-2", "mentor-3")
+    assert inputs["imitate"] == ("demonstrate", "more-demos", "sft-3", "warmup")
+    assert inputs["evaluate"] == ("prepare", "warmup", "sft", "sft-2", "sft-3", "rl", "imitate")
+
+
+def test_rounds_divide_the_tasks_and_cost_what_one_round_would() -> None:
+    def corrections(rounds: int) -> list[int]:
+        found = plan(run(method={"rounds": rounds, "split": {"sft": 0.5}}), {}, TASKS).steps
+        return [one.tokens.teacher for one in found if one.step.verb == "mentor"]
+
+    [whole], halves = corrections(1), corrections(2)
+    assert sum(halves) == whole > 0
+    assert halves == [whole // 4, 3 * whole // 4]  # half of the SFT half; the other half, and those for RL
+
+
 @pytest.mark.parametrize(
     ("method", "models"),
     [
         ({}, ("base", "init", "sft", "rl", "teacher")),
         ({"rl": {"enabled": False}}, ("base", "init", "sft", "teacher")),
+        ({"rounds": 2}, ("base", "init", "sft", "sft-2", "rl", "teacher")),
+        (
+            {"rounds": 2, "control": "Imitation", "evaluation": {"models": ["init"]}},
+            ("init", "imitation", "sft-2"),
+        ),
         ({"control": "Imitation"}, ("base", "init", "imitation", "sft", "rl", "teacher")),
         ({"control": "Imitation", "evaluation": {"models": ["rl", "base"]}}, ("base", "imitation", "sft", "rl")),
     ],

@@ -27,3 +27,8 @@ def part_of(task_id: str, split: Split, seed: int) -> Part:
     if place < split.cold_start + split.dev:
         return "dev"
     return "sft" if share_of(seed, "mentored", task_id) < split.sft else "rl"
+
+
+def round_of_task(task_id: str, part: str, rounds: int, seed: int) -> int:
+    """The round, from 1, in which a task is mentored: those for SFT in equal parts, those for RL in the last."""
+    return rounds if part == "rl" else 1 + int(share_of(seed, "round", task_id) * rounds)

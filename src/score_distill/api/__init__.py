@@ -46,6 +46,7 @@ from score_distill.api.resources import (
     Trainer,
     amount,
 )
+from score_distill.api.rounds import in_round, kind_of, round_of
 from score_distill.api.run import (
     FREE,
     GROUP,
@@ -133,5 +134,8 @@ __all__ = [
     "Warmup",
     "amount",
     "count_of",
+    "in_round",
+    "kind_of",
+    "round_of",
     "settled",
 ]

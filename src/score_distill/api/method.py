@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from score_distill.api.base import Fraction, Model
+from score_distill.api.rounds import in_round
 from score_distill.api.tasks import Split
 
 
@@ -153,7 +154,8 @@ class Evaluation(Model):
         ("base", "init", "sft", "rl", "teacher"),
         min_length=1,
         max_length=5,
-        description="base: the student as given; init: after the warm-up; the report compares those named here",
+        description="base: the student as given; init: after the warm-up; sft: of every round; the report compares "
+        "those named here",
     )
     sampling: Greedy = Greedy()
 
@@ -166,6 +168,13 @@ class Method(Model):
     demonstrate: Demonstrate = Demonstrate()
     warmup: Warmup = Warmup()
     correction: Correction = Correction()
+    rounds: int = Field(
+        1,
+        ge=1,
+        le=5,
+        description="times that the student is mentored and trained: each round mentors its own part of the SFT half "
+        "with the student of the round before (paper: 1)",
+    )
     sft: Sft = Sft()
     rl: Rl = Rl()
     control: Literal["None", "Imitation"] = Field(
@@ -176,9 +185,15 @@ class Method(Model):
     evaluation: Evaluation = Evaluation()
 
     @property
+    def students(self) -> tuple[str, ...]:
+        """Those that SFT makes, one a round; the last is the one that goes on."""
+        return tuple(in_round("sft", number) for number in range(1, self.rounds + 1))
+
+    @property
     def evaluated(self) -> tuple[str, ...]:
         """The models to score, in the order in which they come to be; a control brings the two that it compares."""
         unmade = set[str]() if self.rl.enabled else {"rl"}
-        compared = {"imitation", "sft"} if self.control == "Imitation" else set[str]()
-        wanted = {*self.evaluation.models} - unmade | compared
-        return tuple(one for one in ("base", "init", "imitation", "sft", "rl", "teacher") if one in wanted)
+        rounds = set(self.students) if "sft" in self.evaluation.models else set[str]()
+        compared = {"imitation", self.students[-1]} if self.control == "Imitation" else set[str]()
+        wanted = {*self.evaluation.models} - unmade | rounds | compared
+        return tuple(one for one in ("base", "init", "imitation", *self.students, "rl", "teacher") if one in wanted)

@@ -68,7 +68,7 @@ class Usage(Model):
 class Score(Model):
     """A model's share of right answers on an eval set, with its Wilson 95 % interval."""
 
-    model: Word = Field(description="base, init, imitation, sft, rl or teacher")
+    model: Word = Field(description="base, init, imitation, sft (sft-2 after a second round), rl or teacher")
     eval: Word = Field(description="name of the eval set")
     score: Fraction = Field(description="of the tasks")
     low: Fraction = Field(description="lower end of the interval")
@@ -96,13 +96,13 @@ class Status(Model):
     progress: Short | None = Field(None, description="of the current step, such as 120/400 tasks")
     score: Short | None = Field(None, description="the best one so far, such as rl 77.2")
     steps: tuple[StepStatus, ...] = Field(
-        (), max_length=16, description="in their order", json_schema_extra={LIST_TYPE: "map", MAP_KEYS: ["name"]}
+        (), max_length=32, description="in their order", json_schema_extra={LIST_TYPE: "map", MAP_KEYS: ["name"]}
     )
     last_progress_time: datetime | None = Field(None, description="when the run last got any further")
     usage: Usage | None = None
     scores: tuple[Score, ...] = Field(
         (),
-        max_length=160,
+        max_length=384,
         description="of each model in each eval set",
         json_schema_extra={LIST_TYPE: "map", MAP_KEYS: ["model", "eval"]},
     )

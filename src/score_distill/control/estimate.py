@@ -7,7 +7,7 @@ A step that has run is not estimated. Until a step that asks the same role has r
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from score_distill.api import PromptStyle, Spec
+from score_distill.api import PromptStyle, Spec, round_of
 from score_distill.control.pipeline import CONTROL, Step
 
 
@@ -82,7 +82,7 @@ def estimate(step: Step, spec: Spec, tasks: Tasks, measured: Mapping[str, float]
     known = {role: "measured" if role in measured else "assumed" for role in ("student", "teacher")}
     match step.verb:
         case "demonstrate" if step.name in CONTROL:
-            half = round(method.split.sft * _corrections(spec, tasks, teacher))
+            half = round(method.split.sft * tasks.mentor * _fixes(spec) * _localize(spec, teacher))
             return Tokens(teacher=half, basis="as many tokens as the corrections of the SFT half")
         case "demonstrate":
             return Tokens(
@@ -93,10 +93,11 @@ def estimate(step: Step, spec: Spec, tasks: Tasks, measured: Mapping[str, float]
         case "mentor":
             fixes = _fixes(spec)
             localize = _localize(spec, teacher)
+            mentored = round(tasks.mentor * sum(shares_of_round(spec, round_of(step.name))))
             return Tokens(
-                teacher=_corrections(spec, tasks, teacher),
-                student=round(tasks.mentor * (1 + fixes / 2) * student),
-                basis=f"{tasks.mentor} tasks x {fixes:g} corrections (assumed) x {localize} teacher tokens, "
+                teacher=round(mentored * fixes * localize),
+                student=round(mentored * (1 + fixes / 2) * student),
+                basis=f"{mentored} tasks x {fixes:g} corrections (assumed) x {localize} teacher tokens, "
                 f"{student} tokens a student attempt ({known['student']})",
             )
         case "rl":
@@ -132,5 +133,7 @@ def _localize(spec: Spec, attempt: int) -> int:
     return attempt if spec.method.correction.localizer == "Reenactment" else attempt // 2
 
 
-def _corrections(spec: Spec, tasks: Tasks, attempt: int) -> int:
-    return round(tasks.mentor * _fixes(spec) * _localize(spec, attempt))
+def shares_of_round(spec: Spec, number: int) -> tuple[float, float]:
+    """Of the mentored tasks, what a round mentors for SFT, and for RL."""
+    method = spec.method
+    return method.split.sft / method.rounds, (1 - method.split.sft) * (number == method.rounds)

@@ -6,14 +6,16 @@ the run's favour: every demonstration right, every mentored task corrected.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from math import ceil, sqrt
 from statistics import NormalDist
 
-from score_distill.api import Spec, Training
-from score_distill.control.estimate import Tasks, conversation_tokens
+from score_distill.api import Spec, Training, in_round
+from score_distill.control.estimate import Tasks, conversation_tokens, shares_of_round
 from score_distill.control.plan import Done
 
 STEPS = 200  # optimizer steps below which a small student has hardly learned to act
+ROUND = 50  # tasks that a round of mentoring should have for SFT
 GAIN = 0.05  # of the dev tasks: what RL is expected to add
 DISCORDANT = 3.0  # tasks that two students do differently, for each of the gain
 SIGNIFICANCE, POWER = 0.95, 0.8  # one-sided, as RL tests its looks
@@ -21,7 +23,12 @@ SIGNIFICANCE, POWER = 0.95, 0.8  # one-sided, as RL tests its looks
 
 def guidance(spec: Spec, tasks: Tasks, done: Mapping[str, Done]) -> tuple[str, ...]:
     """Warnings about steps that are not done."""
-    found = (*few_steps(spec, tasks, done), *few_dev_tasks(spec, tasks), *groups_alike(spec, done))
+    found = (
+        *few_steps(spec, tasks, done),
+        *few_tasks_a_round(spec, tasks),
+        *few_dev_tasks(spec, tasks),
+        *groups_alike(spec, done),
+    )
     return tuple(text for step, text in found if step not in done)
 
 
@@ -29,21 +36,20 @@ def few_steps(spec: Spec, tasks: Tasks, done: Mapping[str, Done]) -> Iterator[tu
     """Steps of supervised training in which the optimizer acts too seldom."""
     method = spec.method
     demonstrated = done["demonstrate"].counts.get("accepted", 0) if "demonstrate" in done else tasks.cold_start
-    corrected = tasks.mentor * method.split.sft
-    if "mentor" in done:
-        counts = done["mentor"].counts
-        usable = counts.get("corrected", 0) + method.sft.keep_solved * counts.get("solved", 0)
-        corrected = usable * method.split.sft
     replayed = demonstrated if method.sft.replay_demonstrations else 0
-    for step, rows, training in (
-        ("warmup", demonstrated, method.warmup),
-        ("sft", round(corrected) + replayed, method.sft),
+    corrected = accumulate(rows_of_round(spec, tasks, done, number + 1) for number in range(method.rounds))
+    for step, rows, field, training in (
+        ("warmup", demonstrated, "warmup", method.warmup),
+        *(
+            (student, round(rows) + replayed, "sft", method.sft)
+            for student, rows in zip(method.students, corrected, strict=True)
+        ),
     ):
         tokens = rows * conversation_tokens(spec, spec.student.prompt)
         steps = optimizer_steps(tokens, training)
         if steps < STEPS:
             right = max(training.pack_tokens, tokens * training.epochs // STEPS)
-            batch = f"lower spec.method.{step}.batchTokens to about {right:,}, "
+            batch = f"lower spec.method.{field}.batchTokens to about {right:,}, "
             cure = batch if right < training.batch_tokens else ""
             yield (
                 step,
@@ -52,6 +58,30 @@ def few_steps(spec: Spec, tasks: Tasks, done: Mapping[str, Done]) -> Iterator[tu
                 f"{training.batch_tokens:,} tokens a step); fewer than {STEPS} teach little: "
                 f"{cure}raise its epochs, or give more tasks",
             )
+
+
+def rows_of_round(spec: Spec, tasks: Tasks, done: Mapping[str, Done], number: int) -> float:
+    """What the mentoring of one round adds to the rows of SFT."""
+    method, mentor = spec.method, in_round("mentor", number)
+    mine, others = shares_of_round(spec, number)
+    if mentor not in done:
+        return tasks.mentor * mine
+    counts = done[mentor].counts
+    usable = counts.get("corrected", 0) + method.sft.keep_solved * counts.get("solved", 0)
+    return usable * mine / (mine + others)
+
+
+def few_tasks_a_round(spec: Spec, tasks: Tasks) -> Iterator[tuple[str, str]]:
+    """Rounds of mentoring that divide the tasks until a round has too few to teach anything of its own."""
+    method = spec.method
+    each = round(tasks.mentor * method.split.sft / method.rounds)
+    if method.rounds > 1 and each < ROUND:
+        fewer = max(1, int(tasks.mentor * method.split.sft / ROUND))
+        yield (
+            in_round("mentor", method.rounds),
+            f"each of {method.rounds} rounds mentors about {each:,} tasks for SFT; fewer than {ROUND} show little of "
+            f"what the student of the round before does wrong: lower spec.method.rounds to {fewer}, or give more tasks",
+        )
 
 
 def optimizer_steps(tokens: int, training: Training) -> int:
@@ -83,7 +113,8 @@ def dev_tasks_needed(gain: float) -> int:
 def groups_alike(spec: Spec, done: Mapping[str, Done]) -> Iterator[tuple[str, str]]:
     """Groups of rollouts that would mostly end all right or all wrong, by what the student solved alone in mentor."""
     rl = spec.method.rl
-    counts = done["mentor"].counts if "mentor" in done else {}
+    mentor = in_round("mentor", spec.method.rounds)
+    counts = done[mentor].counts if mentor in done else {}
     judged = sum(counts.get(name, 0) for name in ("solved", "corrected", "unsolved", "unfinished"))
     if not (rl.enabled and judged):
         return

@@ -4,10 +4,11 @@ Both executors take the table from here; a run without RL, or without some model
 needs. Which of the steps are still to do is ``plan.py``.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from score_distill.api import Spec
+from score_distill.api import Spec, in_round
 from score_distill.contract import Verb
 
 Need = Literal["teacher", "student", "sandbox", "trainer"]
@@ -30,17 +31,22 @@ def _step(name: str, verb: Verb, inputs: str = "", needs: tuple[Need, ...] = ())
     return Step(name, verb, tuple(inputs.split()), frozenset(needs))
 
 
-STEPS = (
-    _step("prepare", "prepare"),
-    _step("demonstrate", "demonstrate", "prepare", ("teacher", "sandbox")),
-    _step("warmup", "sft", "prepare demonstrate", ("trainer",)),
-    _step("mentor", "mentor", "prepare warmup", ("teacher", "student", "sandbox")),
-    _step("sft", "sft", "demonstrate mentor warmup", ("trainer",)),
-    _step("rl", "rl", "prepare mentor sft", ("teacher", "trainer", "student", "sandbox")),
-    _step("more-demos", "demonstrate", "prepare demonstrate mentor", ("teacher", "sandbox")),
-    _step("imitate", "sft", "demonstrate more-demos sft warmup", ("trainer",)),
-    _step("evaluate", "evaluate", "prepare warmup sft rl imitate", ("teacher", "student", "sandbox")),
-)
+def _steps(rounds: int) -> Iterator[Step]:
+    """Every step that a run may have; a round mentors the student of the one before."""
+    mentors, students = (tuple(in_round(kind, n + 1) for n in range(rounds)) for kind in ("mentor", "sft"))
+    yield _step("prepare", "prepare")
+    yield _step("demonstrate", "demonstrate", "prepare", ("teacher", "sandbox"))
+    yield _step("warmup", "sft", "prepare demonstrate", ("trainer",))
+    for n, student in enumerate(("warmup", *students[:-1])):
+        so_far = " ".join(mentors[: n + 1])
+        yield _step(mentors[n], "mentor", f"prepare {student}", ("teacher", "student", "sandbox"))
+        yield _step(students[n], "sft", f"demonstrate {so_far} warmup", ("trainer",))
+    last = f"{mentors[-1]} {students[-1]}"
+    yield _step("rl", "rl", f"prepare {last}", ("teacher", "trainer", "student", "sandbox"))
+    yield _step("more-demos", "demonstrate", f"prepare demonstrate {' '.join(mentors)}", ("teacher", "sandbox"))
+    yield _step("imitate", "sft", f"demonstrate more-demos {students[-1]} warmup", ("trainer",))
+    scored = f"prepare warmup {' '.join(students)} rl imitate"
+    yield _step("evaluate", "evaluate", scored, ("teacher", "student", "sandbox"))
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ def workers_of(step: Step, spec: Spec) -> Workers:
 def steps_of(spec: Spec) -> tuple[Step, ...]:
     """The steps of a run in an order in which every input comes before its reader."""
     controlled = spec.method.control == "Imitation"
-    left = [step for step in STEPS if step.verb != "rl" or spec.method.rl.enabled]
+    left = [step for step in _steps(spec.method.rounds) if step.verb != "rl" or spec.method.rl.enabled]
     left = [step for step in left if step.name not in CONTROL or controlled]
     names = {step.name for step in left}
     return tuple(

@@ -15,6 +15,8 @@ from score_distill.api import (
     StepStatus,
     StepTokens,
     Usage,
+    kind_of,
+    round_of,
 )
 from score_distill.contract import Progress, Summary
 from score_distill.control.pipeline import Step
@@ -316,7 +318,8 @@ def _progress(step: StepStatus | None) -> str | None:
 def _best(scores: Iterable[Score]) -> str | None:
     """The student's last score: of rl where there is one, on the first eval set."""
     order = ["rl", "sft", "init", "base"]
-    found = sorted((one for one in scores if one.model in order), key=lambda one: order.index(one.model))
+    students = (one for one in scores if kind_of(one.model) in order)
+    found = sorted(students, key=lambda one: (order.index(kind_of(one.model)), -round_of(one.model)))
     return f"{found[0].model} {100 * found[0].score:.1f}" if found else None
 
 
@@ -337,7 +340,7 @@ def _artifacts(
 ) -> ArtifactsStatus:
     root = f"{run.spec.artifacts.uri.rstrip('/')}/{key}"
     done = {one.step.name for one in plan.steps if one.state == "done"}
-    last = next((name for name in ("rl", "sft") if any(one.step.name == name for one in plan.steps)), "sft")
+    last = "rl" if run.spec.method.rl.enabled else run.spec.method.students[-1]
     digest = summaries[last].digest if last in summaries else before.model_digest if before else None
     return ArtifactsStatus(
         run=root,

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from score_distill.api import kind_of, round_of
 from score_distill.report.facts import Comparison, Control, Score, StepFact
-from score_distill.report.scores import CORRECTED, IMITATION, TEACHER
+from score_distill.report.scores import IMITATION, TEACHER, corrected_of
 from score_distill.report.wording import percent, tokens
 
 EQUAL = 0.1  # teacher tokens of the two sides of a control may differ by this share without a word
@@ -34,11 +35,12 @@ def answer(
 def paid(scores: Sequence[Score], comparisons: Sequence[Comparison], control: Control) -> str:
     """Correction against its control on the first eval set."""
     name = scores[0].eval
-    found = next((c for c in comparisons if (c.eval, c.new, c.old) == (name, CORRECTED, IMITATION)), None)
+    share = {one.model: percent(one.score) for one in scores if one.eval == name}
+    corrected = corrected_of(share)
+    found = next((c for c in comparisons if (c.eval, c.new, c.old) == (name, corrected, IMITATION)), None)
     if found is None:
         return f"Whether correction paid is not known: {control.lacks or 'the two were not scored on the same tasks'}."
-    share = {one.model: percent(one.score) for one in scores if one.eval == name}
-    there = f"{share[CORRECTED]} ({CORRECTED}) against {share[IMITATION]} ({IMITATION})"
+    there = f"{share[found.new]} ({found.new}) against {share[IMITATION]} ({IMITATION})"
     match found.ruling:
         case "better":
             return f"Correction paid: {there}."
@@ -85,6 +87,11 @@ def beside(judged: dict[str, Score]) -> str:
     return f"; the teacher stands at {percent(judged[TEACHER].score)}" if TEACHER in judged else ""
 
 
+def without(step: str) -> str:
+    number = round_of(step)
+    return WITHOUT[kind_of(step)] + (f" in round {number}" if number > 1 else "")
+
+
 def missing(steps: Sequence[StepFact]) -> tuple[str, ...]:
     """One line for each step that has no result."""
-    return tuple(f"{one.name} has not finished: {WITHOUT[one.name]}" for one in steps if one.state != "done")
+    return tuple(f"{one.name} has not finished: {without(one.name)}" for one in steps if one.state != "done")

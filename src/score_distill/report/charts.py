@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from score_distill.api import kind_of, round_of
 from score_distill.report.facts import Comparison, CorrectionsPerTask, DevScore, LengthScore, Point, Score
 from score_distill.report.theme import canvas, colour, svg
 from score_distill.report.wording import count, number, percent, span
@@ -31,6 +32,11 @@ MEANING = {
     "rl": "after reinforcement",
 }
 RULED = {"better": "good", "worse": "bad", "unclear": "soft"}
+
+
+def meaning(model: str) -> str:
+    rounds = round_of(model)
+    return MEANING[kind_of(model)] + (f" of {rounds} rounds" if rounds > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ def _scores(scores: Sequence[Score], width: int) -> Figure:
 
 def explained(scores: Sequence[Score]) -> str:
     """What the names of the models mean, as far as they are the pipeline's."""
-    known = [f"{one.model}: {MEANING[one.model]}" for one in scores if one.model in MEANING]
+    known = [f"{one.model}: {meaning(one.model)}" for one in scores if kind_of(one.model) in MEANING]
     return f"{'; '.join(known)}." if known else ""
 
 

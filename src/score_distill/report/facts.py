@@ -98,10 +98,14 @@ class DevScore(Fact):
 
 
 class Curves(Fact):
-    """Learning curves, each at most a few hundred points; a point is the mean over the steps since the one before."""
+    """Learning curves, each at most a few hundred points; a point is the mean over the steps since the one before.
+
+    ``rounds`` has those of SFT in later rounds of mentoring, by step.
+    """
 
     warmup: tuple[Point, ...] = ()
     sft: tuple[Point, ...] = ()
+    rounds: dict[str, tuple[Point, ...]] = {}
     imitate: tuple[Point, ...] = ()
     rl: tuple[Point, ...] = ()
     dev: tuple[DevScore, ...] = ()

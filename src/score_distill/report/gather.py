@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from score_distill.agent.trajectory import Demonstration, Mentored, Scored
+from score_distill.api import in_round, kind_of, round_of
 from score_distill.artifacts.steps import Manifest, StepReader, completed_steps, journal_key
 from score_distill.artifacts.store import Store
 from score_distill.report.answer import answer, missing
@@ -35,6 +36,7 @@ from score_distill.report.scores import EvalFold
 from score_distill.report.significance import proportion
 
 STEPS = ("prepare", "demonstrate", "warmup", "mentor", "sft", "rl", "more-demos", "imitate", "evaluate")
+ROUND = ("mentor", "sft")  # steps that come again in each round
 CONTROL = frozenset({"more-demos", "imitate"})  # steps of a run that has a control
 LEFT_OUT = ("dropped_", "lost_")
 REASONS = 20
@@ -46,16 +48,18 @@ NAME_CHARS = 60
 def gather(store: Store, run: str) -> Facts:
     """Everything the report says of a run, from what its steps have committed so far."""
     found = completed_steps(store, run)
-    names = [*STEPS, *sorted(found.keys() - set(STEPS))]
-    done = {name: found[name] for name in names if name in found}
     begun = set(store.children(f"{run}/steps"))
+    rounds = max(map(round_of, begun | found.keys()), default=1)
+    later = {in_round(kind, number + 1) for number in range(1, rounds) for kind in ROUND}
+    names = sorted({*STEPS, *later, *found}, key=place)
+    done = {name: found[name] for name in names if name in found}
     readers = {step: StepReader(store, run, step) for step in done}
     evals = fold_scores(readers.values())
-    mentoring = fold_mentored(readers.get("mentor"))
+    mentoring = fold_mentored(readers)
     scores = tuple(score for one in evals for score in one.scores())
     comparisons = tuple(found for one in evals for found in one.comparisons())
     finished = "evaluate" in done
-    expected = set(STEPS) - (set() if CONTROL & begun else CONTROL)
+    expected = {*STEPS, *later} - (set() if CONTROL & begun else CONTROL)
     control = control_of(done)
     steps = tuple(
         done_step(done[name]) if name in done else open_step(store, run, name, begun=name in begun)
@@ -74,6 +78,7 @@ def gather(store: Store, run: str) -> Facts:
         curves=Curves(
             warmup=curve(readers.get("warmup"), "step"),
             sft=curve(readers.get("sft"), "step"),
+            rounds={step: curve(readers[step], "step") for step in students(done)[1:]},
             imitate=curve(readers.get("imitate"), "step"),
             rl=curve(readers.get("rl"), "update"),
             dev=dev_scores(readers.get("rl")),
@@ -89,16 +94,29 @@ def gather(store: Store, run: str) -> Facts:
     )
 
 
+def place(step: str) -> tuple[int, int, int, str]:
+    """Where a step stands in the pipeline; one that is not of it comes after, by the alphabet."""
+    kind = kind_of(step)
+    at = STEPS.index(kind) if kind in STEPS else len(STEPS)
+    return (STEPS.index(ROUND[0]) if kind in ROUND else at, round_of(step), at, step)
+
+
+def students(done: Iterable[str]) -> list[str]:
+    """The steps that left a student after corrections, in the order of the rounds."""
+    return [step for step in done if kind_of(step) == "sft"]
+
+
 def control_of(done: Mapping[str, Manifest]) -> Control | None:
     """What correction and imitation were made with; None while there is no control."""
-    if "imitate" not in done or not {"mentor", "sft", "more-demos"} <= done.keys():
+    mentored = [manifest for step, manifest in done.items() if kind_of(step) == "mentor"]
+    if not {"mentor", "sft", "more-demos", "imitate"} <= done.keys():
         return None
     used = summed(map(usage_of, entries(done["more-demos"], "usage")))
     spent = sum(one.prompt + one.completion for one in used if one.role == "teacher")
     lacking = next((one.text for one in problems("imitate", done["imitate"])), "")
     imitation = effort(done["imitate"], spent)
     return Control(
-        correction=effort(done["sft"], done["mentor"].counts.get("sft_teacher_tokens", 0)),
+        correction=effort(done[students(done)[-1]], sum(one.counts.get("sft_teacher_tokens", 0) for one in mentored)),
         imitation=imitation,
         lacks="" if imitation.rows else lacking,
     )
@@ -174,10 +192,13 @@ def fold_scores(readers: Iterable[StepReader]) -> list[EvalFold]:
     return list(folds.values())
 
 
-def fold_mentored(reader: StepReader | None) -> MentorFold:
+def fold_mentored(readers: Mapping[str, StepReader]) -> MentorFold:
+    """Of all rounds together."""
     fold = MentorFold()
-    for row in rows(reader, "mentored.jsonl"):
-        fold.add(Mentored.model_validate(row))
+    for step, reader in readers.items():
+        if kind_of(step) == "mentor":
+            for row in rows(reader, "mentored.jsonl"):
+                fold.add(Mentored.model_validate(row), step)
     return fold
 
 
@@ -208,8 +229,8 @@ def all_dropped(readers: Mapping[str, StepReader], mentoring: MentorFold) -> Ite
         elif step in ("demonstrate", "more-demos"):
             for row in rows(reader, "rejected.jsonl"):
                 count_reason(reasons, why_rejected(Demonstration.model_validate(row)))
-        elif step == "mentor":
-            for note, count in mentoring.set_aside.items():
+        elif kind_of(step) == "mentor":
+            for note, count in mentoring.set_aside[step].items():
                 count_reason(reasons, f"set aside: {note}" if note else "set aside", count)
         if not reasons:
             for name, count in reader.manifest.counts.items():

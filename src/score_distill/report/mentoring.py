@@ -28,12 +28,12 @@ class MentorFold:
         self.first_errors: Counter[int] = Counter()
         self.right_after: Counter[int] = Counter()
         self.outcomes: Counter[str] = Counter()
-        self.set_aside: Counter[str] = Counter()
+        self.set_aside: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.leaked_repairs = 0
         self.leaked_tasks = 0
         self.candidates: defaultdict[int, list[tuple[Place, Sample]]] = defaultdict(list)
 
-    def add(self, row: Mentored) -> None:
+    def add(self, row: Mentored, step: str = "mentor") -> None:
         self.outcomes[row.outcome] += 1
         self.first_errors.update(one.k for one in row.corrections)
         self.leaked_repairs += row.leaks
@@ -41,7 +41,7 @@ class MentorFold:
         if row.outcome in ("solved", "corrected"):
             self.right_after[len(row.corrections)] += 1
         if row.outcome == "set_aside":
-            self.set_aside[row.note] += 1
+            self.set_aside[step][row.note] += 1
         if standing := next((one for one in row.corrections if one.kept and one.rejected), None):
             self._offer(row, standing)
 

@@ -6,10 +6,12 @@ markup that is trusted are the drawings of `ink`.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from score_distill.api import kind_of, round_of
 from score_distill.report import charts, wording
 from score_distill.report.answer import costs
 from score_distill.report.charts import Chart, Series
@@ -108,8 +110,9 @@ def length_charts(facts: Facts) -> Iterator[Chart]:
 
 def learning_charts(facts: Facts) -> Iterator[Chart]:
     curves = facts.curves
-    for step, title, colour in LOSS:
-        points = getattr(curves, step)
+    losses = [(step, title, colour, getattr(curves, step)) for step, title, colour in LOSS]
+    later = [(step, f"SFT of round {round_of(step)}: loss", step, points) for step, points in curves.rounds.items()]
+    for step, title, colour, points in (*losses[:2], *later, *losses[2:]):
         series = (Series("loss", "loss", colour),)
         caption = "Per token of the student's own turns, by optimizer step."
         yield from present(charts.curve_chart(points, "step", series, title, caption, f"loss-{step}"))
@@ -134,7 +137,8 @@ def in_short(facts: Facts) -> Iterator[tuple[str, str]]:
     for name, count in (("solved alone", alone), ("right after corrections", corrected), ("not right", wrong)):
         yield name, f"{count:,} ({wording.percent(count / tasks)})"
     yield "corrections", f"{sum(facts.first_errors.values()):,}"
-    spent = total(tuple(usage for one in facts.steps if one.name == "mentor" for usage in one.usage), "teacher")
+    mentoring = (one.usage for one in facts.steps if kind_of(one.name) == "mentor")
+    spent = total(tuple(chain.from_iterable(mentoring)), "teacher")
     if spent and corrected:
         yield "teacher tokens read for a corrected task", wording.tokens(round(spent.prompt / corrected))
         yield "teacher tokens written for a corrected task", wording.tokens(round(spent.completion / corrected))

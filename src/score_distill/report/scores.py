@@ -8,9 +8,10 @@ models are seen on the same groups; otherwise the steps of the model's own attem
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from score_distill.agent.trajectory import Ending, Scored
+from score_distill.api import kind_of
 from score_distill.report.facts import Comparison, Endings, LengthOf, LengthScore, Score
 from score_distill.report.significance import Paired, compare, proportion, sentence
 
@@ -21,7 +22,8 @@ IMITATION, CORRECTED = "imitation", "sft"
 
 def rank(model: str) -> tuple[int, str]:
     """Position of a model in the pipeline; a name that is not of it comes after, by the alphabet."""
-    return (ORDER.index(model) if model in ORDER else len(ORDER), model)
+    kind = kind_of(model)
+    return (ORDER.index(kind) if kind in ORDER else len(ORDER), model)
 
 
 class EvalFold:
@@ -122,12 +124,17 @@ class EvalFold:
             yield Endings(eval=self.name, model=model, counts=dict(sorted(self.endings[model].items())))
 
 
+def corrected_of(models: Iterable[str]) -> str | None:
+    """The student of the last round of corrections among these, if there is one."""
+    return max((one for one in models if kind_of(one) == CORRECTED), key=rank, default=None)
+
+
 def pairs(models: list[str]) -> Iterator[tuple[str, str]]:
     """Which models to compare, as (new, old): each student with the one before, the last with the first, the teacher
     with the last, and correction with its control."""
     students = [model for model in models if model not in (TEACHER, IMITATION)]
-    if {IMITATION, CORRECTED} <= set(models):
-        yield CORRECTED, IMITATION
+    if IMITATION in models and (corrected := corrected_of(models)):
+        yield corrected, IMITATION
     yield from zip(students[1:], students, strict=False)
     if len(students) > 2:
         yield students[-1], students[0]

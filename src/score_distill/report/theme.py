@@ -15,6 +15,8 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from score_distill.api import kind_of
+
 VARIABLES = (
     *("ink", "soft", "line", "card", "good", "bad", "accent"),
     *("base", "init", "imitation", "sft", "rl", "teacher"),
@@ -48,8 +50,8 @@ SETTINGS: dict[Any, Any] = {
 
 
 def colour(name: str) -> str:
-    """The stand-in of a CSS variable; a model outside the pipeline takes the accent."""
-    return STAND_IN.get(name, STAND_IN["accent"])
+    """The stand-in of a CSS variable; a later round has that of its kind, a model outside the pipeline the accent."""
+    return STAND_IN.get(kind_of(name), STAND_IN["accent"])
 
 
 def style() -> AbstractContextManager[None]:

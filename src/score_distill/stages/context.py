@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from score_distill.agent.prompts import PROMPT_VERSION
-from score_distill.api import settled
+from score_distill.api import kind_of, settled
 from score_distill.artifacts.models import model_folder
 from score_distill.artifacts.steps import Manifest, StepReader, StepWriter
 from score_distill.artifacts.store import Store
@@ -56,6 +56,10 @@ class StageContext:
 
     def input(self, step: str) -> StepReader:
         return StepReader(self.store, self.config.run, step)
+
+    def inputs_of(self, kind: str) -> tuple[str, ...]:
+        """The inputs that are of a kind, such as mentor and mentor-2, in the order of the rounds."""
+        return tuple(step for step in self.config.inputs if kind_of(step) == kind)
 
     def model(self, step: str) -> Path:
         """The folder of the student as ``step`` left it; "base" is the one in the manifest."""

@@ -93,7 +93,8 @@ def affordable(frame: StageContext) -> int:
     """
     shown = summary_of(frame.input("demonstrate").manifest)
     tried = sum(shown.counts.get(name, 0) for name in ("accepted", "rejected", "unjudged"))
-    spent, corrections = shown.tokens.get("teacher", 0), frame.input("mentor").manifest.counts["sft_teacher_tokens"]
+    spent = shown.tokens.get("teacher", 0)
+    corrections = sum(frame.input(step).manifest.counts["sft_teacher_tokens"] for step in frame.inputs_of("mentor"))
     return max(1, round(corrections * tried / spent)) if spent else tried
 
 

@@ -27,7 +27,7 @@ from score_distill.stages.outcomes import Outcome, Outcomes
 from score_distill.stages.prepare import tasks_of
 from score_distill.stages.task_loop import TaskLoop
 
-STEP_OF = {"base": "base", "init": "warmup", "imitation": "imitate", "sft": "sft", "rl": "rl"}
+STEP_OF = {"init": "warmup", "imitation": "imitate"}  # every other student is named as the step that leaves it
 
 
 class Trial(NamedTuple):
@@ -91,7 +91,7 @@ class Evaluation(TaskLoop[Trial, Attempt]):
                 continue
             if served is None:
                 raise BadInput("evaluate needs the student served")
-            step = STEP_OF[model]
+            step = STEP_OF.get(model, model)
             folder = Path(served.model_dir or "") if step == "base" else self.frame.model(step)
             await here.load(folder)
             await self.each(here, self.left_of(model), outcomes)
@@ -142,7 +142,7 @@ class Evaluation(TaskLoop[Trial, Attempt]):
         if model == "teacher":
             revision = here.teacher.served.model if here.teacher else ""
             return here.teacher_actor(task, sampling), here.caller("teacher", name, purpose, revision)
-        step = STEP_OF[model]
+        step = STEP_OF.get(model, model)
         revision = "base" if step == "base" else self.frame.input(step).manifest.digest
         return here.student_actor(task, sampling), here.caller("student", name, purpose, revision)
 

@@ -37,7 +37,7 @@ class Learner:
         self._rows = None
         if frame.config.spec.method.rl.replay_weight:
             rows = frame.work / "replay.jsonl"
-            rows.write_bytes(frame.input("sft").read("rows.jsonl"))
+            rows.write_bytes(frame.input(frame.inputs_of("sft")[-1]).read("rows.jsonl"))
             self._rows = read_rows(rows, self.longest, engine.vocabulary)
 
     def update(self, groups: Sequence[Group]) -> dict[str, float]:
@@ -84,7 +84,7 @@ def _policy(frame: StageContext, stop: Stop) -> tuple[Policy, dict[str, Any] | N
     spec = frame.config.spec
     rl = spec.method.rl
     me = launch.join(os.environ)
-    source = frame.model("sft")
+    source = frame.model(frame.inputs_of("sft")[-1])
     engine = start(source, train_config(spec, rl), rl.updates, me)
     checkpoints = checkpoints_of(frame)
     policy = Policy(engine, policy_config(rl), source if rl.kl else None, checkpoints, stop)

@@ -1,4 +1,7 @@
-"""mentor: the student acts on the mentoring tasks, the teacher corrects its first wrong steps."""
+"""mentor: the student acts on the mentoring tasks of its round, the teacher corrects its first wrong steps.
+
+The student is the warmed-up one, in later rounds that of the round before.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,8 +12,9 @@ from score_distill.agent.completer import Usage
 from score_distill.agent.judge import judged
 from score_distill.agent.localize import JudgeLocalizer, Localizer, Reenactment
 from score_distill.agent.mentor import mentor
+from score_distill.agent.seeds import round_of_task
 from score_distill.agent.trajectory import Mentored, Task, Verdict
-from score_distill.api import Sampling
+from score_distill.api import Sampling, round_of
 from score_distill.artifacts.store import Appender, Store
 from score_distill.contract import StageConfig, Summary
 from score_distill.errors import BadInput
@@ -33,10 +37,15 @@ class Mentoring(TaskLoop[Prepared, Mentored]):
         super().__init__(frame)
         self.seen: Counter[str] = Counter()
         self.corrections = 0
-        self.revision = frame.input("warmup").manifest.digest
+        self.round = round_of(frame.config.step)
+        self.student = (*frame.inputs_of("warmup"), *frame.inputs_of("sft"))[-1]
+        self.revision = frame.input(self.student).manifest.digest
 
     def tasks(self) -> Iterable[Prepared]:
-        return self.frame.input("prepare").open_rows("mentor.jsonl")
+        spec = self.frame.config.spec
+        for row in self.frame.input("prepare").open_rows("mentor.jsonl"):
+            if round_of_task(row["id"], row["split"], spec.method.rounds, spec.seed) == self.round:
+                yield row
 
     def name(self, task: Prepared) -> str:
         return str(task["id"])
@@ -45,7 +54,7 @@ class Mentoring(TaskLoop[Prepared, Mentored]):
         return str(outcome["task"]["id"])
 
     async def act(self, here: RolloutContext, outcomes: Appender) -> None:
-        await here.load(self.frame.model("warmup"))
+        await here.load(self.frame.model(self.student))
         await super().act(here, outcomes)
 
     async def work(self, here: RolloutContext, task: Prepared) -> Mentored:

@@ -15,7 +15,7 @@ def pools(frame: StageContext) -> tuple[Pool, Pool]:
     spec = frame.config.spec
 
     def of_kind(full: bool) -> Iterator[Item]:
-        for row in frame.input("mentor").open_rows("mentored.jsonl"):
+        for row in frame.input(frame.inputs_of("mentor")[-1]).open_rows("mentored.jsonl"):
             mentored = Mentored.model_validate(row)
             if mentored.split == "rl":
                 found = items(mentored, spec.method.rl.corrections, spec.seed)

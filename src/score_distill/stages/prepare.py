@@ -10,7 +10,7 @@ from pathlib import Path
 
 from score_distill.agent.decontamination import Contamination, Deduplicator
 from score_distill.agent.formats import read_tasks
-from score_distill.agent.seeds import part_of, share_of
+from score_distill.agent.seeds import part_of, round_of_task, share_of
 from score_distill.agent.trajectory import Task
 from score_distill.api import TaskSet
 from score_distill.artifacts.data import open_data
@@ -25,7 +25,7 @@ FILES = {"cold_start": "cold_start.jsonl", "dev": "dev.jsonl", "sft": "mentor.js
 def run(config: StageConfig, store: Store) -> Summary:
     frame = StageContext(config, store)
     spec = config.spec
-    contamination, counts = Contamination(), Counter[str]()
+    contamination, counts, rounds = Contamination(), Counter[str](), Counter[int]()
     for one in spec.tasks.eval:
         counts[f"eval_{one.name}"] = contamination.add(one.name, tasks_of(frame, one))
     doubles = Deduplicator()
@@ -42,6 +42,8 @@ def run(config: StageConfig, store: Store) -> Summary:
             else:
                 part = part_of(task.id, spec.method.split, spec.seed)
                 counts[part] += 1
+                if part == "sft":
+                    rounds[round_of_task(task.id, part, spec.method.rounds, spec.seed)] += 1
                 row = task.model_dump(mode="json") | ({"split": part} if part in ("sft", "rl") else {})
                 name = FILES[part]
             files[name].write(json.dumps(row) + "\n")
@@ -50,6 +52,7 @@ def run(config: StageConfig, store: Store) -> Summary:
             file.close()
     counts["kept"] = counts["read"] - counts["dropped"]
     _enough(counts)
+    _enough_rounds(spec.method.rounds, rounds)
     for name, path in parts.items():
         frame.writer.add_file(name, path, rows=_lines(path))
         path.unlink()
@@ -74,6 +77,14 @@ def _enough(counts: Counter[str]) -> None:
         raise BadInput(
             f"spec.tasks.train: of {counts['read']} tasks {counts['kept']} are left after decontamination, and none "
             f"fell into {', '.join(empty)}; give more tasks or other shares in spec.method.split"
+        )
+
+
+def _enough_rounds(wanted: int, rounds: Counter[int]) -> None:
+    if empty := [str(one) for one in range(1, wanted + 1) if not rounds[one]]:
+        raise BadInput(
+            f"spec.method.rounds: {wanted}; of the {rounds.total()} tasks that are mentored for SFT none fell into "
+            f"round {', '.join(empty)}; give more tasks or fewer rounds"
         )
 
 

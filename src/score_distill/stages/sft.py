@@ -1,7 +1,8 @@
 """sft: fine-tune the student on trajectories; the verb of three steps.
 
 warmup: the base student on the teacher's demonstrations. sft: the warmed-up student on the corrected trajectories of
-the SFT half, a share of those it solved alone, and the demonstrations again when the manifest says so. imitate, the
+the SFT half from all rounds so far, a share of those solved alone, and the demonstrations again when the manifest says
+so; in a later round it starts from the warmed-up student again. imitate, the
 control: as sft and in as many optimizer steps, but on demonstrations in place of the corrected trajectories. Runs on
 every rank of the trainer; rank 0 reads and writes artifacts.
 """
@@ -39,7 +40,7 @@ def _run(frame: StageContext, lead: bool) -> Summary:
     source = frame.model("base" if step == "warmup" else "warmup")
     rows = frame.work / f"rows-{me.rank}.jsonl"  # the ranks may share no disk
     write_rows(frame, ChatFormat(source), rows)
-    steps = frame.input("sft").manifest.counts["steps"] if step == "imitate" else None
+    steps = frame.input(frame.inputs_of("sft")[-1]).manifest.counts["steps"] if step == "imitate" else None
     settings = train_config(frame.config.spec, training(frame), steps)
     curve = Curve(frame, "steps") if lead else None
     try:
@@ -102,11 +103,12 @@ def sources(frame: StageContext) -> Iterator[tuple[str, Task, Trajectory]]:
     if frame.config.step == "imitate":
         for row in frame.input("more-demos").open_rows("demonstrations.jsonl"):
             yield f"more-demos/{row['task']['id']}", *_read(row)
-    elif frame.config.step == "sft":
-        for row in frame.input("mentor").open_rows("mentored.jsonl"):
+        return
+    for step in frame.inputs_of("mentor"):
+        for row in frame.input(step).open_rows("mentored.jsonl"):
             mentored = Mentored.model_validate(row)
             if mentored.split == "sft" and _wanted(mentored, spec.method.sft, spec.seed):
-                yield f"mentor/{mentored.task.id}", mentored.task, mentored.trajectory
+                yield f"{step}/{mentored.task.id}", mentored.task, mentored.trajectory
 
 
 def _wanted(mentored: Mentored, settings: Sft, seed: int) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from score_distill.api import kind_of
 from score_distill.artifacts.folder import FolderStore
 from score_distill.artifacts.steps import StepWriter
 from score_distill.artifacts.store import Store
@@ -33,11 +34,13 @@ class MadeUpRun:
     """Commits the steps one by one, in the order of the pipeline; ``scale`` multiplies the tasks.
 
     With ``control``, the rate of a student that imitates, or 0 for none left by it, the run has a control.
+    ``later`` are the rates of the students of later rounds of mentoring, such as sft-2.
     """
 
     store: Store
     scale: int = 1
     control: float | None = None
+    later: Mapping[str, float] = field(default_factory=dict)
     dice: random.Random = field(default_factory=lambda: random.Random(7))
     clock: datetime = BEGIN
 
@@ -47,6 +50,9 @@ class MadeUpRun:
                 self.more_demos()
                 self.imitate()
             getattr(self, name)()
+            for student in self.later if name == "sft" else ():
+                self.mentor(student.replace("sft", "mentor"))
+                self.sft(student)
             if name == until:
                 break
 
@@ -54,7 +60,7 @@ class MadeUpRun:
         writer = StepWriter(self.store, RUN, name)
         for file, rows in files.items():
             writer.add_rows(file, rows)
-        started, self.clock = self.clock, self.clock + timedelta(seconds=(SECONDS | CONTROL_SECONDS)[name])
+        started, self.clock = self.clock, self.clock + timedelta(seconds=(SECONDS | CONTROL_SECONDS)[kind_of(name)])
         writer.commit(
             verb=name,
             inputs={},
@@ -85,18 +91,18 @@ class MadeUpRun:
     def warmup(self) -> None:
         self.commit("warmup", {"curve.jsonl": self.losses(60, 4.1, 0.9)}, {"rows": 97, "dropped_long": 0})
 
-    def mentor(self) -> None:
+    def mentor(self, step: str = "mentor") -> None:
         rows = [self.mentored(i) for i in range(80 * self.scale)]
         self.commit(
-            "mentor",
+            step,
             {"mentored.jsonl": rows},
             {"corrections": sum(len(row["corrections"]) for row in rows), "sft_teacher_tokens": 155_000},
             usage=[usage("teacher", "reenact", 1450, 190), usage("student", "act", 3100, 205)],
             problems=["2 of 400 tasks set aside: judge or repair stayed unusable"],
         )
 
-    def sft(self) -> None:
-        self.commit("sft", {"curve.jsonl": self.losses(180, 1.4, 0.34)}, {"rows": 262, "dropped_long": 4, "steps": 180})
+    def sft(self, step: str = "sft") -> None:
+        self.commit(step, {"curve.jsonl": self.losses(180, 1.4, 0.34)}, {"rows": 262, "dropped_long": 4, "steps": 180})
 
     def rl(self) -> None:
         curve = [self.update(i) for i in range(1, 81)]
@@ -151,7 +157,7 @@ class MadeUpRun:
 
     def scored(self, tasks: int) -> Iterator[dict[str, Any]]:
         luck = {number: (self.dice.random(), self.dice.randint(5, 10)) for number in range(tasks)}
-        for model, rate in (RATES | ({"imitation": self.control} if self.control else {})).items():
+        for model, rate in (RATES | self.later | ({"imitation": self.control} if self.control else {})).items():
             for number, (hard, length) in luck.items():
                 odds = rate ** (length / 7.5)
                 right = 0.75 * hard + 0.25 * self.dice.random() < odds or self.dice.random() < 0.04 * odds

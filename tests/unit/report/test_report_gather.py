@@ -68,6 +68,37 @@ def test_a_control_is_part_of_the_facts_and_of_the_answer(store: Store, run_key:
     assert facts.curves.imitate
 
 
+def test_the_student_of_each_round_is_a_row_of_the_ladder(store: Store, run_key: str, tmp_path: Path) -> None:
+    made = MadeUpRun(store, control=0.2, later={"sft-2": 0.6})
+    made.finish("sft")
+    halfway = gather(store, run_key)
+    assert [one.name for one in halfway.steps][3:8] == ["mentor", "sft", "mentor-2", "sft-2", "rl"]
+    made = MadeUpRun(store, control=0.2, later={"sft-2": 0.6})
+    made.finish()
+    facts = gather(store, run_key)
+    assert [one.model for one in facts.scores] == ["base", "init", "imitation", "sft", "sft-2", "rl", "teacher"]
+    pairs = [(one.new, one.old) for one in facts.comparisons]
+    assert {("sft-2", "imitation"), ("sft", "init"), ("sft-2", "sft"), ("rl", "sft-2")} <= set(pairs)
+    assert ("sft", "imitation") not in pairs
+    assert "(sft-2) against" in facts.answer
+    assert facts.control is not None
+    assert facts.control.correction.teacher_tokens == 2 * 155_000
+    assert facts.curves.rounds.keys() == {"sft-2"}
+    both = [one.count for one in facts.dropped if one.step in ("mentor", "mentor-2") and "no JSON" in one.why]
+    assert both == [2, 2]
+    page = write_report(store, run_key, tmp_path).read_text("utf-8")
+    assert "SFT of round 2: loss" in page
+    assert "sft-2: after corrections of 2 rounds" in page
+
+
+def test_a_round_that_has_begun_is_missed_until_it_is_done(store: Store, run_key: str) -> None:
+    made = MadeUpRun(store)
+    made.finish("sft")
+    assert not any("mentor-2" in line for line in gather(store, run_key).missing)
+    made.mentor("mentor-2")
+    assert "sft-2 has not finished: no student after corrections (sft) in round 2" in gather(store, run_key).missing
+
+
 def test_a_control_that_left_no_student_is_told_in_the_answer(store: Store, run_key: str, tmp_path: Path) -> None:
     MadeUpRun(store, control=0.0).finish()
     facts = gather(store, run_key)

@@ -52,7 +52,7 @@ def test_histograms_and_leaks() -> None:
     assert per_task.right_after == {0: 1, 1: 1, 2: 1}
     assert (per_task.unsolved, per_task.unfinished, per_task.set_aside) == (1, 1, 1)
     assert (found.leaks().repairs, found.leaks().tasks) == (3, 2)
-    assert found.set_aside == {"no JSON": 1}
+    assert found.set_aside == {"mentor": {"no JSON": 1}}
 
 
 def test_samples_are_few_spread_over_k_and_the_same_in_any_order() -> None:
