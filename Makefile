@@ -96,7 +96,7 @@ cluster-binaries: setup ## Build the tests' Kubernetes with Go into a cache; at 
 	@$(BIN)/python -m tests.cluster.binaries
 
 control-plane: setup
-	@$(BIN)/python -m tests.cluster.binaries kubernetes
+	@$(BIN)/python -m tests.cluster.binaries kubernetes prometheus
 
 cluster-packages: setup
 	@lack="$$($(BIN)/python -m tests.cluster packages)"; \

@@ -14,7 +14,7 @@ from typing import Any
 
 import kopf
 from kubernetes import client, config
-from prometheus_client import start_http_server
+from prometheus_client import REGISTRY, start_http_server
 
 from score_distill.api import GROUP, VERSION
 from score_distill.executors.kubernetes import metrics
@@ -49,6 +49,7 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
     cluster = Cluster(client.ApiClient(), lambda verb, kind: metrics.WRITES.labels(verb, kind).inc())
     await asyncio.to_thread(cluster.serves_runs)
     memo.operator = Operator(cluster, told, logging.getLogger("score.operator"))
+    REGISTRY.register(metrics.Runs(memo.operator.seen))
     memo.tasks = [
         asyncio.create_task(task)
         for task in (act(memo.operator, told), resync(memo.operator), check(memo.operator, told))

@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from tests.cluster import images, leftovers
-from tests.cluster.binaries import MODULES, CannotBuild, built, cache
+from tests.cluster.binaries import CLUSTER, CannotBuild, built, cache
 from tests.cluster.node import PLACE, SOCKET, check_machine, cluster, missing_packages
 from tests.cluster.product import installed
 from tests.cluster.waiting import eventually
@@ -29,7 +29,7 @@ def up() -> int:
         return status()
     check_machine()
     images.worker()
-    for name in MODULES:
+    for name in CLUSTER:
         built(name)
     PLACE.mkdir(exist_ok=True)
     reading, writing = os.pipe()

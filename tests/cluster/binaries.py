@@ -1,6 +1,6 @@
-"""Kubernetes' programs, built by Go into a cache folder outside the clone, each module once.
+"""Kubernetes' programs and Prometheus, built by Go into a cache folder outside the clone, each module once.
 
-``python -m tests.cluster.binaries [MODULE...]`` builds what is missing, all modules if none is named.
+``python -m tests.cluster.binaries [MODULE...]`` builds what is missing, the modules of a cluster if none is named.
 """
 
 import fcntl
@@ -29,6 +29,7 @@ class Module:
     minutes: str
     flags: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
+    tags: tuple[str, ...] = ()
 
 
 MODULES = {
@@ -46,8 +47,10 @@ MODULES = {
         ),
         Module("containerd", "2 minutes"),
         Module("coredns", "5 minutes"),
+        Module("prometheus", "4 minutes", tags=("remove_all_sd",)),
     )
 }
+CLUSTER = ("kubernetes", "containerd", "coredns")
 
 
 class CannotBuild(Exception):
@@ -78,12 +81,17 @@ def control_plane_programs() -> Path:
     return Path(assets) if assets else built("kubernetes")
 
 
+def prometheus() -> Path:
+    """The one in PATH, else one that scrapes only what it is told by its file, without its pages."""
+    return Path(shutil.which("prometheus") or built("prometheus") / "prometheus")
+
+
 def key(module: Module) -> str:
     """Changes with all that decides what is built, but the compiler."""
     digest = hashlib.sha256()
     for file in ("go.mod", "go.sum"):
         digest.update((HERE / module.name / file).read_bytes())
-    digest.update(repr(module.flags + module.renamed).encode())
+    digest.update(repr(module.flags + module.renamed + module.tags).encode())
     return digest.hexdigest()[:16]
 
 
@@ -107,7 +115,10 @@ def build(module: Module, target: Path) -> None:
     partial = Path(tempfile.mkdtemp(prefix=f".{module.name}-", dir=target.parent))
     try:
         subprocess.run(
-            ["go", "build", "-trimpath", "-ldflags", " ".join(("-s -w", *module.flags)), "-o", f"{partial}/", "tool"],
+            [
+                *("go", "build", "-trimpath", "-tags", ",".join(module.tags)),
+                *("-ldflags", " ".join(("-s -w", *module.flags)), "-o", f"{partial}/", "tool"),
+            ],
             cwd=HERE / module.name,
             env={
                 **os.environ,
@@ -131,22 +142,22 @@ def go_toolchain() -> str:
     if not shutil.which("go"):
         raise CannotBuild(
             "The tests' Kubernetes is built with Go, and there is no go in PATH: install Go 1.26 from go.dev,"
-            " or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver and kubectl (enough for `make test`)."
+            " or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver and kubectl, and have prometheus in PATH"
+            " (enough for `make test`)."
         )
     said = subprocess.run(["go", "version"], env={**os.environ, "GOTOOLCHAIN": "local"}, capture_output=True, text=True)
-    return "local" if re.search(r"\bgo1\.26\b", said.stdout) else "go1.26.8"
+    return "auto" if re.search(r"\bgo1\.26\b", said.stdout) else "go1.26.8"
 
 
 def main(arguments: Sequence[str]) -> int:
-    names = list(arguments) or list(MODULES)
+    names = list(arguments or CLUSTER)
     if unknown := set(names) - set(MODULES):
         print(f"no such module: {', '.join(unknown)}; there are {', '.join(MODULES)}", file=sys.stderr)
         return 2
-    if os.environ.get("KUBEBUILDER_ASSETS") and names == ["kubernetes"]:
-        return 0
+    given = {"kubernetes": os.environ.get("KUBEBUILDER_ASSETS"), "prometheus": shutil.which("prometheus")}
     try:
         for name in names:
-            print(built(name))
+            print(given.get(name) or built(name))
     except CannotBuild as error:
         print(error, file=sys.stderr)
         return 1

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kubernetes import client, utils
 from tests.cluster import images, leftovers, network, settings
-from tests.cluster.binaries import MODULES, built, cache
+from tests.cluster.binaries import CLUSTER, built, cache
 from tests.cluster.control_plane import ControlPlane, Where, control_plane
 from tests.cluster.processes import run
 from tests.cluster.waiting import eventually
@@ -131,7 +131,7 @@ def cluster() -> Iterator[Cluster]:
     check_machine()
     PLACE.mkdir(exist_ok=True)
     folder = cache() / "state"
-    programs = {name: built(name) for name in MODULES}
+    programs = {name: built(name) for name in CLUSTER}
     with (PLACE / "lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

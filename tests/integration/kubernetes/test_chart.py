@@ -108,6 +108,7 @@ def test_everything_that_can_be_switched_on_is_accepted(helmed: Helm, plane: Con
         "networkPolicy": {"metricsFrom": [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}]},
         "podDisruptionBudget": {"enabled": True, "maxUnavailable": 0},
         "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "metrics": {"rules": {"enabled": True, "labels": {"release": "prometheus"}}},
         "crds": {"enabled": False},
     }
     given = tmp_path / "values.yaml"
@@ -115,8 +116,11 @@ def test_everything_that_can_be_switched_on_is_accepted(helmed: Helm, plane: Con
     rendered = helmed("template", "other", CHART, "--namespace", OPERATORS, "--values", given).stdout
     objects = [one for one in yaml.safe_load_all(rendered) if one]
     kinds = {one["kind"] for one in objects}
-    assert {"PodDisruptionBudget", "NetworkPolicy", "ServiceMonitor"} <= kinds
-    known = yaml.safe_dump_all(one for one in objects if one["kind"] != "ServiceMonitor")
+    assert {"PodDisruptionBudget", "NetworkPolicy", "ServiceMonitor", "PrometheusRule"} <= kinds
+    [rule] = [one for one in objects if one["kind"] == "PrometheusRule"]
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+    assert rule["spec"] == yaml.safe_load((CHART / "files/rules.yaml").read_text())
+    known = yaml.safe_dump_all(one for one in objects if one["apiVersion"] != "monitoring.coreos.com/v1")
     kubectl = [
         plane.kubectl,
         f"--kubeconfig={plane.admin}",

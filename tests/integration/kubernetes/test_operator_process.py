@@ -33,9 +33,10 @@ class Team:
             definitions.create_custom_resource_definition(crd)
         client.CoreV1Api(plane.client()).create_namespace({"metadata": {"name": self.namespace}})
 
-    def run(self, name: str) -> None:
+    def run(self, name: str, **spec: object) -> None:
         manifest = yaml.safe_load((ROOT / "examples/kubernetes/quickstart.yaml").read_text())
         manifest["metadata"]["name"] = name
+        manifest["spec"] |= spec
         eventually(
             lambda: self.runs.create_namespaced_custom_object(*WHERE, self.namespace, "distillationruns", manifest)
         )

@@ -34,6 +34,8 @@ class Operator:
         self._pods: Index = {}
         self._deployments: Index = {}
         self._asked: set[str] = set()
+        self._seen: dict[str, Body] = {}
+        metrics.QUEUE.set_function(lambda: len(self.queue))
         self._freshness: defaultdict[str, Freshness] = defaultdict(Freshness)
         self._has_indexes = False
         self._checked = time.time()
@@ -46,6 +48,10 @@ class Operator:
 
     def known(self) -> list[str]:
         return list(self._runs)
+
+    def seen(self) -> list[Body]:
+        """The runs that this operator acts on, as the last pass over each saw it; from any thread."""
+        return list(self._seen.values())
 
     async def check_watches(self) -> None:
         """Compare the indexes with the API server; what it cannot say just now is no sign of deafness."""
@@ -76,11 +82,12 @@ class Operator:
 
     async def reconcile(self, uid: str) -> float | None:
         """One pass: observe, decide, apply, say; returns in how many seconds the next is due by itself."""
-        metrics.QUEUE.set(len(self.queue))
         bodies = list(self._runs.get(uid, ()))
         if not bodies:
             self._asked.discard(uid)
+            self._seen.pop(uid, None)
             return None
+        self._seen[uid] = bodies[0]
         children = Children(*(list(index.get(uid, ())) for index in (self._jobs, self._pods, self._deployments)))
         with metrics.RECONCILE.time():
             return await asyncio.to_thread(self._pass, uid, bodies[0], children)
@@ -134,23 +141,9 @@ class Operator:
         before, after = Status.model_validate(body.get("status") or {}), Status.model_validate(status or {})
         if status is None or before == after or not self._cluster.write_status(body["metadata"], status):
             return
-        _tell(body["metadata"], status)
         for kind, reason, message in news(before, after):
             self._cluster.event(body, kind, reason, message)
 
     def _failed(self, uid: str, error: Exception) -> None:
         metrics.ERRORS.labels(type(error).__name__).inc()
         self._logger.warning("run %s: %s: %s", uid, type(error).__name__, error)
-
-
-def _tell(metadata: Body, status: Body) -> None:
-    where = (metadata["namespace"], metadata["name"])
-    for step in status.get("steps", ()):
-        metrics.STEP_DONE.labels(*where, step["name"]).set(step.get("done", 0))
-        metrics.STEP_TOTAL.labels(*where, step["name"]).set(step.get("total") or 0)
-    usage = status.get("usage", {})
-    for role, name in (("teacher", "teacherTokens"), ("student", "studentTokens")):
-        metrics.TOKENS.labels(*where, role).set(usage.get(name, 0))
-    metrics.GPU_SECONDS.labels(*where).set(usage.get("gpuSeconds", 0))
-    for one in status.get("scores", ()):
-        metrics.SCORE.labels(*where, one["model"], one["eval"]).set(one["score"])
