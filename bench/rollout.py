@@ -59,7 +59,7 @@ async def agent_loop(servers: Servers, tasks: list[Task]) -> tuple[float, dict[s
 
         async def worker() -> None:
             for task in rows:
-                opening = chat.opening(prompts.opening(task, tools.chosen(("read",)), style="Bare", plan=False))
+                opening = chat.opening(prompts.opening(task, tools.words(("read",)), style="Bare", plan=False))
                 actor = StudentActor(chat, opening, GREEDY, 64, 512)
                 caller = Caller(Recording(client, asked[task.id]), ledger, "student", "bench", task.id, "act")
                 async with SnapshotPool() as scope:

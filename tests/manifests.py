@@ -30,6 +30,12 @@ def good() -> dict[str, Any]:
     }
 
 
+def searching(search: dict[str, Any]) -> dict[str, Any]:
+    """The spec of ``good()`` with the tool search."""
+    spec: dict[str, Any] = good()["spec"]
+    return spec | {"tools": ["python", "search"], "search": search}
+
+
 def changed(path: str, value: Any, base: dict[str, Any] | None = None) -> dict[str, Any]:
     """``base`` with ``value`` at a path such as ``spec.tasks.eval.0.uri``."""
     names = path.split(".")
@@ -64,6 +70,12 @@ BETWEEN_FIELDS: list[Fault] = [
     ("spec.method.rl.rewards", {"avoid": 0.6}, "rewards must not grow"),
     ("spec.tools", ["read"], "tools must contain python"),
     ("spec.tools", ["python", "python"], "Duplicate value"),
+    ("spec.tools", ["python", "search"], "search must be given when tools contains search"),
+    ("spec.search", {"corpus": "s3://data/pages"}, "search must be given when tools contains search, and only then"),
+    ("spec", searching({}), "exactly one of corpus, endpoint"),
+    ("spec", searching({"corpus": "s3://a/b", "endpoint": {"url": "https://x"}}), "exactly one of corpus, endpoint"),
+    ("spec", searching({"endpoint": {"url": "x"}}), "spec.search.endpoint.url"),
+    ("spec", searching({"corpus": "s3://a/b", "blocked": ["*.example.com"]}), "spec.search.blocked[0]"),
     ("spec.scheduling.tolerations", [{"value": "x"}], "key must be given"),
     ("spec.scheduling.tolerations", [{"operator": "Exists", "value": "x"}], "value must be left out"),
     ("spec.scheduling.tolerations", [{"key": "a", "tolerationSeconds": 5}], "tolerationSeconds needs"),
@@ -93,6 +105,10 @@ ONLY_IN_A_CLUSTER: list[Fault] = [
     *(
         ("spec.artifacts.uri", value, "use s3:// in a cluster")
         for value in ("runs", "file:///r", "hf://a/b", "pvc://c/d")
+    ),
+    *(
+        ("spec", searching({"corpus": value}), "use s3:// in a cluster")
+        for value in ("pages", "file:///pages", "hf://a/b", "pvc://c/d")
     ),
     ("metadata.name", "a" * 41, "metadata.name must have at most 40 characters"),
     ("metadata.name", "7b-to-1b", "metadata.name must begin with a letter"),

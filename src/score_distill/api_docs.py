@@ -61,9 +61,9 @@ Anything else would mix results of two runs and is refused; give such a run anot
 `spec.budget.gpuHours` and the requests, limits and GPUs of `spec.resources` are accepted and ignored; a shared Teacher
 and more than one node are refused.
 
-**Beyond the bounds of single fields**: `spec.tools` contains `python`; `agent.maxSteps` is at least 2 when `agent.plan`
-is true; `agent.stepTokens` is less than the context of student and teacher; `split.dev` is more than 0 while
-`rl.enabled` is true; no eval set is the training file.
+**Beyond the bounds of single fields**: `spec.tools` contains `python`, and `search` exactly when `spec.search`
+is given; `agent.maxSteps` is at least 2 when `agent.plan` is true; `agent.stepTokens` is less than the context of
+student and teacher; `split.dev` is more than 0 while `rl.enabled` is true; no eval set is the training file.
 """
 
 STATUS = """# Status

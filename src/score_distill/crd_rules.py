@@ -64,6 +64,10 @@ RULES: dict[str, list[Rule]] = {
     ],
     "TaskSet": [_remote("uri")],
     "EvalSet": [_remote("uri")],
+    "Search": [
+        rule("has(self.corpus) != has(self.endpoint)", "search: give exactly one of corpus, endpoint"),
+        _remote("corpus", "s3", STORES),
+    ],
     "Tasks": [
         rule(
             "self.eval.all(one, one.uri != self.train.uri)",
@@ -97,6 +101,11 @@ RULES: dict[str, list[Rule]] = {
     "Artifacts": [_remote("uri", "s3", STORES)],
     "Spec": [
         rule("self.tools.exists(one, one == 'python')", "tools must contain python", "tools"),
+        rule(
+            "self.tools.exists(one, one == 'search') == has(self.search)",
+            "search must be given when tools contains search, and only then",
+            "tools",
+        ),
         _fewer_step_tokens("student"),
         _fewer_step_tokens("teacher", "has(self.teacher.endpoint) || "),
     ],

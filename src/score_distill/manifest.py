@@ -18,6 +18,7 @@ from pydantic_core import PydanticUndefined
 
 from score_distill.api import DistillationRun
 from score_distill.api.base import IMAGE, LABEL, LABEL_VALUE, QUALIFIED, QUANTITY, SUBDOMAIN
+from score_distill.api.search import SITE
 from score_distill.errors import BadInput
 
 Loc = tuple[int | str, ...]
@@ -29,6 +30,7 @@ PATTERNS = {
     LABEL_VALUE: "must be letters, digits, -, _ and ., first and last a letter or digit",
     QUANTITY: "must be a quantity such as 2, 500m or 4Gi",
     IMAGE: "must be an image such as registry.example/name:tag",
+    SITE: "must be a site such as example.com, or the beginning of an address such as example.com/data",
     r"^\S+$": "must not contain spaces",
     r"^https?://\S+$": "must begin with http:// or https://",
 }
@@ -91,6 +93,14 @@ def contradictions(run: DistillationRun) -> tuple[str, ...]:
             f"spec.tools: {list(spec.tools)}; must contain python (steps are Python code that calls the other tools)",
         ),
         (len(set(spec.tools)) < len(spec.tools), f"spec.tools: {list(spec.tools)}; must name each tool once"),
+        (
+            "search" in spec.tools and spec.search is None,
+            "spec.search: missing; must be given when spec.tools has search (what is searched)",
+        ),
+        (
+            "search" not in spec.tools and spec.search is not None,
+            f"spec.tools: {list(spec.tools)}; must contain search when spec.search is given",
+        ),
         (
             method.agent.step_tokens >= spec.student.serving.context_length,
             f"spec.method.agent.stepTokens: {method.agent.step_tokens}; must be less than "

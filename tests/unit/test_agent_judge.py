@@ -10,7 +10,7 @@ from score_distill.agent import prompts
 from score_distill.agent.completer import Completion, ContextOverflow, EndpointUnavailable, RequestRefused, Usage
 from score_distill.agent.judge import Judge, JudgeFailed, judged, read_json, steps_equivalent
 from score_distill.agent.ledger import Account, Caller, Ledger
-from score_distill.agent.tools import TOOLS, chosen
+from score_distill.agent.tools import Read, chosen
 from score_distill.agent.trajectory import Step, Task
 from score_distill.api import Correction, Sampling
 from score_distill.sandbox.client import ToolError
@@ -248,7 +248,7 @@ def test_accounts_are_by_role_and_purpose():
 
 
 def test_read_gives_one_document_a_call():
-    read, task = TOOLS["read"], Task(id="t", question="q", answer="a", documents=("one", "two"))
+    read, task = Read(), Task(id="t", question="q", answer="a", documents=("one", "two"))
 
     def call(state: Any, *args: Any, **kwargs: Any) -> Any:
         return asyncio.run(read.call(task, state, args, kwargs))
@@ -261,12 +261,9 @@ def test_read_gives_one_document_a_call():
             call(None, *wrong.get("args", []), **wrong.get("kwargs", {}))
 
 
-def test_the_only_tool_gives_the_documents_of_its_task():
-    assert set(TOOLS) == {"read"}
+def test_reading_gives_nothing_but_the_documents_of_its_task():
     task = Task(id="t", question="q", answer="a", documents=("one",))
-    given = [
-        asyncio.run(TOOLS["read"].call(task, cursor, [], {}))[0] for cursor in (None, 1, 99, "x", {"path": "/etc"})
-    ]
+    given = [asyncio.run(Read().call(task, cursor, [], {}))[0] for cursor in (None, 1, 99, "x", {"path": "/etc"})]
     assert given == ["one", "End of documents.", "End of documents.", "one", "one"]
 
 

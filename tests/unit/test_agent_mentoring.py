@@ -16,7 +16,7 @@ from score_distill.agent.environment import EnvState, SnapshotPool
 from score_distill.agent.judge import Judge
 from score_distill.agent.localize import JudgeLocalizer, Located, NothingWrong, Reenactment, SetAside
 from score_distill.agent.mentor import mentor, splice
-from score_distill.agent.tools import chosen
+from score_distill.agent.tools import chosen, words
 from score_distill.agent.trajectory import Correction, Step, Task, Verdict
 from score_distill.api import Sampling
 from score_distill.sandbox.client import StepResult
@@ -345,7 +345,7 @@ async def judged(
 ):
     completer, repairer = FakeCompleter(list(replies)), FakeCompleter(list(repairs))
     judge = Judge(completer, GREEDY, 64, 3)
-    localizer = JudgeLocalizer(judge, repairer, GREEDY, 64, chosen(["read"]), True, 0)
+    localizer = JudgeLocalizer(judge, repairer, GREEDY, 64, words(["read"]), True, 0)
     async with SnapshotPool() as scope:
         failed = await attempt(tally, scope, *turns, task=task)
         try:

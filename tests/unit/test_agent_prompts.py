@@ -5,7 +5,7 @@ import pytest
 
 from score_distill.agent import prompts
 from score_distill.agent.prompts import Turn, parse_turn, write_turn
-from score_distill.agent.tools import chosen
+from score_distill.agent.tools import words
 from score_distill.agent.trajectory import Step, Task
 
 TASK = Task(id="t", question="How many {cups}?", answer="4711")
@@ -78,7 +78,7 @@ def test_bare_prompt_is_the_question_alone():
 
 
 def test_instructions_name_the_tools_and_the_plan_only_where_there_are_some():
-    system, question = prompts.opening(TASK, chosen(["python", "read"]), style="Instructions", plan=True)
+    system, question = prompts.opening(TASK, words(["python", "read"]), style="Instructions", plan=True)
     assert question == {"role": "user", "content": "How many {cups}?"}
     assert "- read() -> str: the next document" in system["content"]
     assert "<first_thought>" in system["content"]

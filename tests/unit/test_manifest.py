@@ -91,7 +91,12 @@ ONE_FAULT = [
     ),
     ({"images": {"worker": "A b"}}, 'spec.images.worker: "A b"; must be an image such as registry.example/name:tag'),
     ({"stallSeconds": 5}, "spec.stallSeconds: 5; must be at least 60"),
-    ({"tools": ["pyton"]}, 'spec.tools[0]: "pyton"; must be python or read'),
+    ({"tools": ["pyton"]}, 'spec.tools[0]: "pyton"; must be python, read or search'),
+    ({"search": {}}, "spec.search: {}; give exactly one of corpus, endpoint (found none)"),
+    (
+        {"search": {"corpus": "a", "blocked": ["*.example.com"]}},
+        'spec.search.blocked[0]: "*.example.com"; must be a site such as example.com, or the beginning of an address',
+    ),
     ({"tools": []}, "spec.tools: []; must have at least 1 item"),
     ({"student": {"model": "x" * 2000}}, f'spec.student.model: "{"x" * 56}...; must have at most 1024 characters'),
 ]
@@ -106,6 +111,11 @@ def test_a_fault_says_where_what_and_what_would_be_right(spec: dict[str, Any], l
 CONTRADICTIONS = [
     ({"tools": ["read"]}, "spec.tools: ['read']; must contain python"),
     ({"tools": ["python", "python"]}, "spec.tools: ['python', 'python']; must name each tool once"),
+    (
+        {"tools": ["python", "search"]},
+        "spec.search: missing; must be given when spec.tools has search (what is searched)",
+    ),
+    ({"search": {"corpus": "pages"}}, "spec.tools: ['python']; must contain search when spec.search is given"),
     ({"method": {"agent": {"maxSteps": 1}}}, "spec.method.agent.maxSteps: 1; must be at least 2 when plan is true"),
     ({"method": {"split": {"dev": 0}}}, "spec.method.split.dev: 0; must be more than 0 while rl.enabled is true"),
     (

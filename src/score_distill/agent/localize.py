@@ -19,7 +19,7 @@ from score_distill.agent.equality import repeats
 from score_distill.agent.judge import Judge, JudgeFailed
 from score_distill.agent.leaks import leaks_answer
 from score_distill.agent.seeds import seed_of
-from score_distill.agent.tools import Tool
+from score_distill.agent.tools import Words
 from score_distill.agent.trajectory import Step, Task
 from score_distill.api import Sampling
 
@@ -96,7 +96,7 @@ class JudgeLocalizer:
     repairer: Completer
     repair_sampling: Sampling
     step_tokens: int
-    tools: Mapping[str, Tool]
+    tools: Mapping[str, Words]
     plan: bool
     seed: int
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from score_distill.agent.chat import Message, observed
-from score_distill.agent.tools import Tool
+from score_distill.agent.tools import Words
 from score_distill.agent.trajectory import Step, Task
 from score_distill.api import PromptStyle
 
@@ -112,7 +112,7 @@ def write_turn(turn: Turn) -> str:
     return f"<thought>{thought}</thought><code>{turn.code or ''}</code>"
 
 
-def opening(task: Task, tools: Mapping[str, Tool], *, style: PromptStyle, plan: bool) -> list[Message]:
+def opening(task: Task, tools: Mapping[str, Words], *, style: PromptStyle, plan: bool) -> list[Message]:
     """The messages before the first step, for whoever acts."""
     question = {"role": "user", "content": task.question}
     return [question] if style == "Bare" else [{"role": "system", "content": _act(tools, plan)}, question]
@@ -138,7 +138,7 @@ def first_wrong(least: int, steps: int) -> type[FirstWrong]:
 
 
 def repair(
-    task: Task, prefix: Sequence[Step], rejected: Step, advice: str, tools: Mapping[str, Tool], *, plan: bool
+    task: Task, prefix: Sequence[Step], rejected: Step, advice: str, tools: Mapping[str, Words], *, plan: bool
 ) -> list[Message]:
     """Ask for one step in place of ``rejected``; without the reference answer."""
     form = "a plan, as <first_thought>…</first_thought>" if rejected.plan else "<thought>…</thought><code>…</code>"
@@ -201,6 +201,6 @@ def _bounded(text: str, most: int) -> str:
     return f"{text[:half]} [... {len(text) - 2 * half} characters left out ...] {text[-half:]}"
 
 
-def _act(tools: Mapping[str, Tool], plan: bool) -> str:
+def _act(tools: Mapping[str, Words], plan: bool) -> str:
     listed = "".join(f"- {tool.signature}: {tool.description}\n" for tool in tools.values())
     return ACT.format(plan=PLAN if plan else "", tools=listed)

@@ -6,8 +6,7 @@ holds network and keys; the sandbox has neither.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pydantic import JsonValue
 
@@ -15,13 +14,14 @@ from score_distill.agent.trajectory import Task
 from score_distill.sandbox.client import ToolError
 
 
+class Words(NamedTuple):
+    """What a model reads of a tool."""
+
+    signature: str
+    description: str
+
+
 class Tool(Protocol):
-    @property
-    def signature(self) -> str: ...
-
-    @property
-    def description(self) -> str: ...
-
     async def call(
         self, task: Task, state: JsonValue, args: Sequence[JsonValue], kwargs: Mapping[str, JsonValue]
     ) -> tuple[JsonValue, JsonValue]:
@@ -31,12 +31,8 @@ class Tool(Protocol):
         """
 
 
-@dataclass(frozen=True)
 class Read:
     """The documents of the task, one a call."""
-
-    signature: str = "read() -> str"
-    description: str = "the next document of the task; after the last one, 'End of documents.'"
 
     async def call(
         self, task: Task, state: JsonValue, args: Sequence[JsonValue], kwargs: Mapping[str, JsonValue]
@@ -49,9 +45,18 @@ class Read:
         return task.documents[cursor], cursor + 1
 
 
-TOOLS: Mapping[str, Tool] = {"read": Read()}
+WORDS: Mapping[str, Words] = {
+    "read": Words("read() -> str", "the next document of the task; after the last one, 'End of documents.'"),
+    "search": Words("search(query: str) -> str", "what is found for the query: titles, addresses and excerpts"),
+}
 
 
-def chosen(names: Sequence[str]) -> dict[str, Tool]:
-    """The tools of a run; ``python`` is the code tool itself."""
-    return {name: TOOLS[name] for name in names if name != "python"}
+def words(names: Sequence[str]) -> dict[str, Words]:
+    """What a model reads of the tools of a run; ``python`` is the code tool itself."""
+    return {name: WORDS[name] for name in names if name != "python"}
+
+
+def chosen(names: Sequence[str], search: Tool | None = None) -> dict[str, Tool]:
+    """The tools that the code of a run calls; ``search`` is there where the run has one."""
+    there: dict[str, Tool] = {"read": Read()} | ({"search": search} if search else {})
+    return {name: there[name] for name in names if name != "python"}

@@ -59,6 +59,10 @@ from score_distill.api.run import (
     Spec,
     settled,
 )
+from score_distill.api.search import (
+    Search,
+    SearchEndpoint,
+)
 from score_distill.api.status import (
     ArtifactsStatus,
     Condition,
@@ -112,6 +116,8 @@ __all__ = [
     "Sampling",
     "Scheduling",
     "Score",
+    "Search",
+    "SearchEndpoint",
     "SecretKey",
     "Serving",
     "Sft",

@@ -8,6 +8,7 @@ from score_distill.api.base import LIST_TYPE, Count, Model, Name, Uri
 from score_distill.api.method import Method
 from score_distill.api.models import Student, Teacher
 from score_distill.api.resources import Images, Resources, Scheduling
+from score_distill.api.search import Search
 from score_distill.api.tasks import Tasks
 
 GROUP = "distill.score.dev"
@@ -54,13 +55,14 @@ class Spec(Model):
     student: Student
     teacher: Teacher
     tasks: Tasks
-    tools: tuple[Literal["python", "read"], ...] = Field(
+    tools: tuple[Literal["python", "read", "search"], ...] = Field(
         ("python",),
         min_length=1,
         max_length=8,
-        description="python: the code tool; read: the documents of the task",
+        description="python: the code tool; read: the documents of the task; search: what spec.search names",
         json_schema_extra={LIST_TYPE: "set"},
     )
+    search: Search | None = Field(None, description="what the tool search asks")
     method: Method = Method()
     resources: Resources = Resources()
     scheduling: Scheduling = Scheduling()

@@ -23,6 +23,7 @@ from score_distill.agent.environment import EnvState
 from score_distill.agent.judge import Judge
 from score_distill.agent.ledger import Caller, Ledger, Role
 from score_distill.agent.seeds import seed_of
+from score_distill.agent.tools import Tool
 from score_distill.agent.trajectory import Row, Task
 from score_distill.api import Sampling
 from score_distill.artifacts.store import Appender
@@ -32,6 +33,7 @@ from score_distill.sandbox.client import Sandbox, SandboxError, SandboxLost
 from score_distill.serving.weights import model_server
 from score_distill.stages.context import StageContext
 from score_distill.stages.openings import opening_ids
+from score_distill.stages.searches import searching
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,7 +43,7 @@ SANDBOX_TRIES = 3
 
 @dataclass
 class RolloutContext:
-    """Where a stage acts: the sandbox, the two models as far as the step has them, and the ledger."""
+    """Where a stage acts: the sandbox, the two models and the search as far as the step has them, and the ledger."""
 
     frame: StageContext
     sandbox: Sandbox
@@ -49,6 +51,7 @@ class RolloutContext:
     student: OpenAIClient | None
     teacher: OpenAIClient | None
     chat: ChatFormat | None
+    search: Tool | None
 
     async def load(self, checkpoint: Path) -> None:
         """Have the student's server compute with a checkpoint; afterwards no answer of other weights is taken.
@@ -72,7 +75,7 @@ class RolloutContext:
     async def world(self, task: Task) -> EnvState:
         spec = self.frame.config.spec
         branch = await self.sandbox.open(seed=seed_of(spec.seed, "sandbox", task.id))
-        return EnvState(task, tools.chosen(spec.tools), branch, {})
+        return EnvState(task, tools.chosen(spec.tools, self.search), branch, {})
 
     def student_actor(self, task: Task, sampling: Sampling, *, logprobs: bool = False) -> StudentActor:
         if self.chat is None:
@@ -91,7 +94,7 @@ class RolloutContext:
     def teacher_actor(self, task: Task, sampling: Sampling, *, tries: int | None = None) -> TeacherActor:
         spec = self.frame.config.spec
         agent = spec.method.agent
-        opening = prompts.opening(task, tools.chosen(spec.tools), style=spec.teacher.prompt, plan=agent.plan)
+        opening = prompts.opening(task, tools.words(spec.tools), style=spec.teacher.prompt, plan=agent.plan)
         return TeacherActor(opening, sampling, agent.step_tokens, tries)
 
     def judge(self, task: Task, purpose: str) -> Judge | None:
@@ -133,7 +136,8 @@ async def floor(
         most = max(1, config.spec.teacher.concurrency // config.workers)
         teacher = await _client(stack, config.teacher, min(concurrency, most))
         chat = ChatFormat(Path(served.model_dir)) if served and served.model_dir else None
-        yield RolloutContext(frame, sandbox, ledger, student, teacher, chat)
+        search = await stack.enter_async_context(searching(frame))
+        yield RolloutContext(frame, sandbox, ledger, student, teacher, chat, search)
 
 
 @asynccontextmanager

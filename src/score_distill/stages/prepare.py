@@ -18,6 +18,7 @@ from score_distill.artifacts.store import Store
 from score_distill.contract import StageConfig, Summary
 from score_distill.errors import BadInput
 from score_distill.stages.context import StageContext
+from score_distill.stages.searches import add_index
 
 FILES = {"cold_start": "cold_start.jsonl", "dev": "dev.jsonl", "sft": "mentor.jsonl", "rl": "mentor.jsonl"}
 
@@ -53,6 +54,8 @@ def run(config: StageConfig, store: Store) -> Summary:
     counts["kept"] = counts["read"] - counts["dropped"]
     _enough(counts)
     _enough_rounds(spec.method.rounds, rounds)
+    if pages := add_index(frame):
+        counts["pages"] = pages
     for name, path in parts.items():
         frame.writer.add_file(name, path, rows=_lines(path))
         path.unlink()

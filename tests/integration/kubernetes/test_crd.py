@@ -13,7 +13,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.waiting import eventually
-from tests.manifests import BETWEEN_FIELDS, ONLY_IN_A_CLUSTER, UNKNOWN, changed, good, out_of_bounds
+from tests.manifests import BETWEEN_FIELDS, ONLY_IN_A_CLUSTER, UNKNOWN, changed, good, out_of_bounds, searching
 
 from score_distill.api import GROUP, VERSION, ArtifactsStatus, Condition, Score, Status, StepStatus, StepTokens, Usage
 from score_distill.crd import PLURAL
@@ -116,6 +116,8 @@ def test_an_unknown_field_is_refused(runs: Runs, path: str) -> None:
         ("spec.scheduling.nodeSelector", {"example.com/pool": "gpu"}),
         ("spec.scheduling.tolerations", [{"operator": "Exists"}, {"key": "a", "value": "b", "effect": "NoExecute"}]),
         ("spec.images.worker", "registry.example:5000/score/worker@sha256:0123"),
+        ("spec", searching({"corpus": "s3://data/pages", "blocked": ["example.com/data"]})),
+        ("spec", searching({"endpoint": {"url": "https://x/find", "apiKeySecret": {"name": "a", "key": "b"}}})),
     ],
 )
 def test_what_is_right_is_accepted(runs: Runs, path: str, value: Any) -> None:
