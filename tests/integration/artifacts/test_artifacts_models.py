@@ -10,6 +10,7 @@ import pytest
 
 from score_distill.artifacts.data import DataNotUsable, open_data
 from score_distill.artifacts.models import ModelNotUsable, check_model, model_folder
+from score_distill.artifacts.pages import Page, read_pages
 from score_distill.artifacts.store import StoreDenied
 from score_distill.artifacts.uris import UriResolver
 
@@ -58,6 +59,24 @@ def test_data_on_s3_streams_plain_or_gz(s3_place, tmp_path, name):
     assert list(open_data(f"{s3_place.uri}/data/{name}", places)) == lines
     with pytest.raises(DataNotUsable, match="no such object"):
         list(open_data(f"{s3_place.uri}/data/none-{name}", places))
+
+
+def test_a_corpus_on_s3_is_a_folder_or_a_file(s3_place, tmp_path):
+    store = s3_place.open()
+    for name, content in {"b.md": b"# B\nb", "deep/a.txt": b"a", "c.png": b"\xff"}.items():
+        store.put(f"corpus/{name}", content)
+    store.put("corpus.jsonl", b'{"text": "line"}')
+    places = UriResolver(tmp_path, tmp_path, tmp_path, s3_place.environ)
+    assert list(read_pages(f"{s3_place.uri}/corpus", places)) == [
+        Page("B", "b.md", "# B\nb"),
+        Page("a", "deep/a.txt", "a"),
+    ]
+    assert list(read_pages(f"{s3_place.uri}/corpus.jsonl", places)) == [Page("1", "1", "line")]
+    with pytest.raises(DataNotUsable, match="no pages; give a folder"):
+        list(read_pages(f"{s3_place.uri}/none", places))
+    stranger = UriResolver(tmp_path, tmp_path, tmp_path, s3_place.environ | {"AWS_SECRET_ACCESS_KEY": "wrong"})
+    with pytest.raises(StoreDenied):
+        list(read_pages(f"{s3_place.uri}/corpus", stranger))
 
 
 class FakeHub(BaseHTTPRequestHandler):
