@@ -74,8 +74,10 @@ def next_status(
     scores = next((one.scores for one in summaries.values() if one.scores), before.scores)
     current = _current(decision.action, decision.plan)
     shown = next((one for one in steps if one.name == current), None)
-    moved = _moved(before, steps, decision.action, now)
-    facts = [*_facts(run, decision, seen, trouble), _stalled(run, before, decision.action, moved, asked, now)]
+    held = isinstance(decision.action, Suspended) or (trouble is not None and trouble[0] == "Queued")
+    moved = _moved(before, steps, held, now)
+    waited = decision.action.step if isinstance(decision.action, Wait) and not held else None
+    facts = [*_facts(run, decision, seen, trouble), _stalled(run, before, waited, moved, asked, now)]
     return Status(
         observed_generation=generation,
         conditions=_conditions(before.conditions, facts, generation, now),
@@ -202,11 +204,13 @@ def _facts(
             yield "Succeeded", "Unknown", told, why
 
 
-def _moved(before: Status, steps: Iterable[StepStatus], action: Action, now: float) -> datetime:
-    """When the run last got any further, by what its status kept; to be resumed after a pause is to get further."""
-    paused = any(one.type == "Suspended" and one.status == "True" for one in before.conditions)
-    resumed = paused and not isinstance(action, Suspended)
-    if before.last_progress_time is None or resumed or [*map(_far, before.steps)] != [*map(_far, steps)]:
+def _moved(before: Status, steps: Iterable[StepStatus], held: bool, now: float) -> datetime:
+    """When the run last got any further, by what its status kept; to be let go on after it was held is further."""
+    facts = {(one.type, one.status) for one in before.conditions} | {
+        (one.type, one.reason) for one in before.conditions
+    }
+    let_go = not held and not facts.isdisjoint({("Suspended", "True"), ("Progressing", "Queued")})
+    if before.last_progress_time is None or let_go or [*map(_far, before.steps)] != [*map(_far, steps)]:
         return datetime.fromtimestamp(int(now), UTC)
     return before.last_progress_time
 
@@ -216,14 +220,14 @@ def _far(step: StepStatus) -> tuple[str, int, int]:
 
 
 def _stalled(
-    run: DistillationRun, before: Status, action: Action, moved: datetime, asked: bool, now: float
+    run: DistillationRun, before: Status, waited: Step | None, moved: datetime, asked: bool, now: float
 ) -> tuple[str, str, str, str]:
-    """Whether a run that should get further has not for spec.stallSeconds."""
+    """Whether the step that is waited for has got no further for spec.stallSeconds."""
     idle = now - moved.timestamp()
     was = any(one.type == "Stalled" and one.status == "True" for one in before.conditions)
-    if not isinstance(action, Wait) or idle < run.spec.stall_seconds or not (asked or was):
+    if waited is None or idle < run.spec.stall_seconds or not (asked or was):
         return "Stalled", "False", "Moving", ""
-    return "Stalled", "True", "NoProgress", f"step {action.step.name} has got no further for {int(idle / 60)} min"
+    return "Stalled", "True", "NoProgress", f"step {waited.name} has got no further for {int(idle / 60)} min"
 
 
 def blocked(before: Status, status: Status, reason: str, message: str, now: float) -> Status:

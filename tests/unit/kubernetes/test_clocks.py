@@ -144,6 +144,19 @@ def test_a_pause_is_no_time_in_which_a_run_could_have_got_further() -> None:
     assert stalled(body) == ("True", "step mentor has got no further for 10 min")
 
 
+def test_a_run_that_waits_in_its_queue_is_not_stalled() -> None:
+    world, body = mentoring(scheduling={"queueName": "q"})
+    job = world.jobs["one-mentor-1"]
+    assert job["spec"]["suspend"] is True
+    one_pass(world, body, NOW + 5000)
+    assert (condition(body, "Progressing")["reason"], stalled(body)) == ("Queued", ("False", ""))
+    job["spec"]["suspend"] = False
+    one_pass(world, body, NOW + 6000)
+    assert stalled(body) == ("False", "")
+    one_pass(world, body, NOW + 6600)
+    assert stalled(body) == ("True", "step mentor has got no further for 10 min")
+
+
 def test_a_step_that_ended_is_progress() -> None:
     world, body = mentoring()
     world.end("one-mentor-1", Summary(step="mentor", succeeded=True))
