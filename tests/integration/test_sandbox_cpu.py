@@ -31,3 +31,9 @@ async def test_forks_do_not_use_up_the_cpu_time_of_the_state_they_come_from() ->
             result = await before.run("print(len(blocks))")
             assert result.output == "100"
             await result.branch.close()
+
+
+async def test_a_process_that_outlives_the_daemon_is_ended_by_the_kernel() -> None:
+    async with start(LIMITS) as sandbox:
+        code = "import resource; print(resource.getrlimit(resource.RLIMIT_CPU))"
+        assert (await (await sandbox.open()).run(code)).output == "(3600, 3600)"

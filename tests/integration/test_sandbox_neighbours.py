@@ -228,3 +228,36 @@ async def test_too_long_a_reply_is_refused_to_its_own_step(sandbox: Sandbox, siz
     result = await branch.run("look()")
     assert result.error == "ToolError" and "at most" in result.output
     assert (await branch.run("print('alive')")).output == "alive"
+
+
+SHARED = {
+    "a lock": """
+import fcntl, os
+with open(os.__file__) as file:
+    fcntl.flock(file, fcntl.LOCK_SH)
+print("locked")
+""",
+    "a record lock": """
+import fcntl, os
+with open(os.__file__) as file:
+    fcntl.lockf(file, fcntl.LOCK_SH)
+print("locked")
+""",
+    "a futex": """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+with open(os.__file__) as file:
+    page = libc.mmap(None, ctypes.c_size_t(4096), 1, 2, file.fileno(), ctypes.c_long(0))
+wake, futex = 1, {"x86_64": 202, "aarch64": 98}[os.uname().machine]
+if libc.syscall(futex, ctypes.c_void_p(page), wake, 1, None, None, 0) < 0:
+    raise OSError(ctypes.get_errno(), "futex")
+print("woken")
+""",
+}
+
+
+@pytest.mark.parametrize("code", SHARED.values(), ids=SHARED)
+async def test_sessions_cannot_wait_for_each_other_at_a_file_that_both_read(sandbox: Sandbox, code: str) -> None:
+    result = await (await sandbox.open()).run(code)
+    assert result.error == "PermissionError", result.output

@@ -24,6 +24,7 @@ _SET_MODE_FILTER, _NEW_LISTENER = 1, 8
 _DESCRIPTORS = 32
 _NOBODY = 65534
 _OOM_FIRST = "1000"
+_CPU_SECONDS = 3600  # of a process that outlives the daemon; while that lives, it ends steps far sooner
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -101,6 +102,7 @@ def _bound_resources(limits: Limits, mapped: int) -> None:
         resource.RLIMIT_AS: mapped + limits.memory_bytes,
         resource.RLIMIT_FSIZE: max(limits.file_bytes, limits.output_bytes),
         resource.RLIMIT_NOFILE: _DESCRIPTORS,
+        resource.RLIMIT_CPU: _CPU_SECONDS,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,

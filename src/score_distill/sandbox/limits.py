@@ -6,8 +6,10 @@ its comment says otherwise. What happens at a bound is decided in `outcome`; how
 
 from dataclasses import dataclass, fields
 from math import ceil
+from typing import TYPE_CHECKING
 
-from score_distill.api import Agent
+if TYPE_CHECKING:  # the zygote has no use for it, and every fork would copy it
+    from score_distill.api import Agent
 
 MIB = 1 << 20
 LIBRARIES = ("numpy", "sympy")  # what code can import besides the standard library, where installed
@@ -64,7 +66,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 }
 
 
-def limits_of(agent: Agent, cores: int) -> Limits:
+def limits_of(agent: "Agent", cores: int) -> Limits:
     """What the manifest says of one step's code, as the sandbox takes it.
 
     More steps at once than the cores can run would only wait for each other, and time out while they do.

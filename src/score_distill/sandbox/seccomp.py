@@ -26,15 +26,16 @@ _MAP_KIND, _MAP_PRIVATE = 0x0F, 0x02
 _WRITE_AND_EXECUTE = 0x02 | 0x04
 _FCNTL = (0, 1, 2, 3, 1030)  # duplicate, read and set close-on-exec, read flags
 _IOCTL = (0x5401, 0x5450, 0x5451)  # is it a terminal, set close-on-exec
+_FUTEX_PRIVATE = 128  # without it, sessions could wait for each other at a file that both read
 
 _ALLOWED = """
     read readv pread64 write writev pwrite64 lseek close close_range dup dup2 dup3 recvmsg poll ppoll select pselect6
     fstat stat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getcwd chdir fchdir getdents64
-    openat ftruncate fsync fdatasync flock umask
+    openat ftruncate fsync fdatasync umask
     brk munmap mremap madvise rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack restart_syscall
     setitimer getitimer alarm pause nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time
     getpid getppid gettid getuid geteuid getgid getegid getpgrp getrusage times uname sysinfo getrandom
-    futex sched_yield exit exit_group
+    sched_yield exit exit_group
 """
 
 
@@ -48,6 +49,7 @@ def allow_list() -> bytes:
         rules.add_rule(ALLOW, "fcntl", Arg(1, EQ, command))
     for command in _IOCTL:
         rules.add_rule(ALLOW, "ioctl", Arg(1, EQ, command))
+    rules.add_rule(ALLOW, "futex", Arg(1, MASKED_EQ, _FUTEX_PRIVATE, _FUTEX_PRIVATE))
     rules.add_rule(ALLOW, "clone", Arg(0, EQ, FORK_FLAGS))
     rules.add_rule(ALLOW, "prctl", Arg(0, EQ, _PR_SET_PDEATHSIG), Arg(1, EQ, signal.SIGKILL))
     rules.add_rule(ALLOW, "landlock_restrict_self", Arg(0, EQ, APART), Arg(1, EQ, 0))
