@@ -58,7 +58,8 @@ class Search:
         self, task: Task, state: JsonValue, args: Sequence[JsonValue], kwargs: Mapping[str, JsonValue]
     ) -> tuple[JsonValue, JsonValue]:
         found = await self._backend.find(normalised(_query(args, kwargs)))
-        return observation(self._sifted(task, found), self._longest), state
+        sifted = await asyncio.to_thread(self._sifted, task, found)  # whole pages may be read
+        return observation(sifted, self._longest), state
 
     def _sifted(self, task: Task, found: Sequence[Found]) -> list[Found]:
         question = words(task.question)

@@ -5,10 +5,11 @@ elsewhere; what is shown has none of them.
 """
 
 import asyncio
+import errno
 import re
 import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def build(pages: Iterable[Page], path: Path) -> int:
     """Write the index of the pages; returns how many there are. An index that was left half-made is made anew."""
     path.unlink(missing_ok=True)
     count = 0
-    with room_needed(str(path.parent)), closing(sqlite3.connect(path, isolation_level=None)) as index:
+    with room_needed(str(path.parent)), _disk_errors(), closing(sqlite3.connect(path, isolation_level=None)) as index:
         index.execute("PRAGMA journal_mode = OFF")
         index.execute("PRAGMA synchronous = OFF")
         index.execute("BEGIN")
@@ -40,6 +41,17 @@ def build(pages: Iterable[Page], path: Path) -> int:
         index.execute("INSERT INTO pages(pages) VALUES ('optimize')")
         index.execute("COMMIT")
     return count
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Say as an OSError that SQLite could not write for want of room."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
+            raise
+        raise OSError(errno.ENOSPC, str(error)) from error
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from score_distill.agent.search_corpus import build
 from score_distill.artifacts.folder import FolderStore
+from score_distill.artifacts.pages import Page
 from score_distill.artifacts.steps import StepWriter
 from score_distill.artifacts.store import StoreFull, read_journal
 
@@ -40,6 +42,12 @@ def test_a_full_disk_is_said_and_nothing_is_half_there(store):
     assert list(store.list("")) == ["kept"]
     assert list((store.root / ".tmp").iterdir()) == []
     assert store.put("after", b"a")
+
+
+def test_an_index_that_does_not_fit_is_said(store):
+    pages = (Page("title", str(n), f"{n} word " * 1000) for n in range(1000))
+    with pytest.raises(StoreFull, match="make room"):
+        build(pages, store.root / "pages.sqlite")
 
 
 def test_a_journal_on_a_full_disk_stays_whole_and_goes_on_when_there_is_room(store):
