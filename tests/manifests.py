@@ -68,6 +68,8 @@ BETWEEN_FIELDS: list[Fault] = [
     ("spec.teacher.serving", {"contextLength": 1024}, "teacher.serving.contextLength"),
     ("spec.method.rl.rewards", {"final": 0.1}, "rewards must not grow"),
     ("spec.method.rl.rewards", {"avoid": 0.6}, "rewards must not grow"),
+    ("spec.method.rl", {"enabled": False, "controls": ["FullHorizon"]}, "controls needs enabled"),
+    ("spec.method.rl.controls", ["FullHorizon", "FullHorizon"], "spec.method.rl.controls"),
     ("spec.tools", ["read"], "tools must contain python"),
     ("spec.tools", ["python", "python"], "Duplicate value"),
     ("spec.tools", ["python", "search"], "search must be given when tools contains search"),

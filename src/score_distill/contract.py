@@ -14,6 +14,9 @@ from score_distill.api import Model, Score, Spec
 
 Verb = Literal["prepare", "demonstrate", "sft", "mentor", "rl", "evaluate"]
 
+CONTROLS = {"full-horizon": "FullHorizon", "more-demos": "Imitation", "imitate": "Imitation"}
+"""The steps of controls; one that fails leaves a run without that comparison, and is not the end of it."""
+
 TERMINATION_BYTES = 4096  # what a kubelet keeps of a termination message
 MESSAGE_BYTES = 1500
 FIGURES = 48

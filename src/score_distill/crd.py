@@ -82,6 +82,8 @@ def of_model(model: type[Spec] | type[Status]) -> Schema:
 def _structural(schema: Schema, definitions: Schema) -> Schema:
     schema, name = _resolved(schema, definitions)
     found = {key: schema[key] for key in KEPT if key in schema}
+    if "const" in schema:  # a choice of one
+        found["enum"] = [schema["const"]]
     if "description" in schema:
         found["description"] = " ".join(schema["description"].split())
     if isinstance(default := schema.get("default"), bool | int | float | str) or (

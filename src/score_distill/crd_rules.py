@@ -80,6 +80,13 @@ RULES: dict[str, list[Rule]] = {
     "Rewards": [
         rule("self.final >= self.key && self.key >= self.avoid", "rewards must not grow from final over key to avoid")
     ],
+    "Rl": [
+        rule(
+            "self.enabled || !has(self.controls) || self.controls.size() == 0",
+            "controls needs enabled: true (a control is compared with the student of RL)",
+            "controls",
+        )
+    ],
     "Method": [
         rule(
             f"self.?split.?dev.orValue({Split().dev}) > 0.0 || !self.?rl.?enabled.orValue({json.dumps(Rl().enabled)})",

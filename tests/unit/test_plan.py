@@ -58,6 +58,16 @@ def test_a_control_has_steps_of_its_own_after_the_student_is_made() -> None:
     assert "imitate" not in plain[-1].inputs
 
 
+def test_full_horizon_reinforces_the_same_student_after_rl_and_stands_beside_it() -> None:
+    spec = run(method={"rounds": 2, "rl": {"controls": ["FullHorizon"]}}).spec
+    steps = {step.name: step for step in steps_of(spec)}
+    assert list(steps)[-3:] == ["rl", "full-horizon", "evaluate"]
+    assert steps["full-horizon"].inputs == ("prepare", "mentor-2", "sft-2", "rl")
+    assert (steps["full-horizon"].verb, steps["full-horizon"].needs) == ("rl", steps["rl"].needs)
+    assert steps["evaluate"].inputs[-1] == "full-horizon"
+    assert spec.method.evaluated == ("base", "init", "sft", "sft-2", "full-horizon", "rl", "teacher")
+
+
 def test_a_round_mentors_the_student_of_the_one_before_and_trains_on_all_corrections_so_far() -> None:
     steps = steps_of(run(method={"rounds": 3, "control": "Imitation"}).spec)
     rounds = ["mentor", "sft", "mentor-2", "sft-2", "mentor-3", "sft-3"]

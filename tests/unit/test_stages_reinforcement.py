@@ -119,6 +119,7 @@ class Here:
     record: FakeRecord = field(default_factory=FakeRecord)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     dev: int = 0
+    tokens: int | None = None
 
     async def run(self) -> Reinforcement:
         work = Reinforcement(
@@ -134,6 +135,7 @@ class Here:
             self.asked,
             Ended,
             self.trainer.saved or None,
+            self.tokens,
         )
         await work.publish()
         await work.train()
@@ -203,6 +205,19 @@ async def test_it_stops_when_patience_is_over(tmp_path: Path) -> None:
     here.student.outcomes = won(2)
     work = await here.run()
     assert work.looks[-1]["update"] == here.trainer.done == 5
+
+
+async def test_it_stops_when_it_has_sampled_the_tokens_it_may_and_looks_at_what_it_leaves(tmp_path: Path) -> None:
+    rl = Rl(updates=50, dev_every=10, checkpoint_every=1, groups_per_update=2)
+    here = Here(tmp_path, rl, dev=10, tokens=5)
+    here.student.outcomes = won(6)
+    work = await here.run()
+    assert here.trainer.done == 3  # two rollouts of one token each an update
+    assert [look["update"] for look in work.looks] == [0, 3]
+    assert work.sampled == here.trainer.saved["sampled"] == 6
+    again = Here(tmp_path, rl, FakeTrainer(3, here.trainer.saved), dev=10, tokens=5)
+    assert (await again.run()).sampled == 6
+    assert again.student.begun == []
 
 
 async def test_a_step_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:

@@ -63,7 +63,13 @@ def test_every_rollout_and_attempt_is_in_the_result_with_what_it_was_made_by(tmp
         record.curve(0, {"reward": 0.5}, "")
         record.flush()
     summary = finish(frame, work, record, 1, [])
-    assert summary.counts == {"updates": 1, "lost_too_long": 1, "best_update": 0, "dev_unjudged": 1}
+    assert summary.counts == {
+        "updates": 1,
+        "rollout_tokens": 0,
+        "lost_too_long": 1,
+        "best_update": 0,
+        "dev_unjudged": 1,
+    }
     assert summary.metrics == {"dev_start": 1.0, "dev_best": 1.0}
     assert "beyond chance" in summary.message
 

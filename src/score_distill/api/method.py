@@ -145,6 +145,18 @@ class Rl(Model):
     dev_every: int = Field(10, ge=1, le=10**6, description="updates between looks at the dev split")
     dev_tasks: int = Field(200, ge=1, le=100_000, description="dev tasks of one look, whole tasks from their start")
     patience: int = Field(5, ge=1, le=1000, description="looks without a better score before it stops")
+    controls: tuple[Literal["FullHorizon"], ...] = Field(
+        (),
+        max_length=1,
+        description="FullHorizon: also reinforce the same student from the start of tasks alone, by right answers "
+        "alone, for as many rollout tokens, for the report to tell whether the verified prefixes paid",
+    )
+
+    @model_validator(mode="after")
+    def controls_something(self) -> Self:
+        if self.controls and not self.enabled:
+            raise ValueError("controls needs enabled: true (a control is compared with the student of RL)")
+        return self
 
 
 class Evaluation(Model):
@@ -191,9 +203,11 @@ class Method(Model):
 
     @property
     def evaluated(self) -> tuple[str, ...]:
-        """The models to score, in the order in which they come to be; a control brings the two that it compares."""
+        """The models to score, in the order in which they come to be; each control brings the two that it compares."""
         unmade = set[str]() if self.rl.enabled else {"rl"}
         rounds = set(self.students) if "sft" in self.evaluation.models else set[str]()
         compared = {"imitation", self.students[-1]} if self.control == "Imitation" else set[str]()
+        compared |= {"full-horizon", "rl"} if self.rl.controls else set[str]()
         wanted = {*self.evaluation.models} - unmade | rounds | compared
-        return tuple(one for one in ("base", "init", "imitation", *self.students, "rl", "teacher") if one in wanted)
+        order = ("base", "init", "imitation", *self.students, "full-horizon", "rl", "teacher")
+        return tuple(one for one in order if one in wanted)

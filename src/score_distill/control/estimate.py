@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from score_distill.api import PromptStyle, Spec, round_of
-from score_distill.control.pipeline import CONTROL, Step
+from score_distill.contract import CONTROLS
+from score_distill.control.pipeline import Step
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def estimate(step: Step, spec: Spec, tasks: Tasks, measured: Mapping[str, float]
     teacher = attempt_tokens(spec, spec.teacher.prompt, measured.get("teacher"))
     known = {role: "measured" if role in measured else "assumed" for role in ("student", "teacher")}
     match step.verb:
-        case "demonstrate" if step.name in CONTROL:
+        case "demonstrate" if step.name in CONTROLS:
             half = round(method.split.sft * tasks.mentor * _fixes(spec) * _localize(spec, teacher))
             return Tokens(teacher=half, basis="as many tokens as the corrections of the SFT half")
         case "demonstrate":

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from score_distill.api import Spec, in_round
-from score_distill.contract import Verb
+from score_distill.contract import CONTROLS, Verb
 
 Need = Literal["teacher", "student", "sandbox", "trainer"]
 
-CONTROL = frozenset({"more-demos", "imitate"})  # the steps of spec.method.control: Imitation
 SHARDED: frozenset[Verb] = frozenset({"demonstrate", "mentor", "evaluate"})  # they share their tasks among workers
 
 
@@ -43,9 +42,10 @@ def _steps(rounds: int) -> Iterator[Step]:
         yield _step(students[n], "sft", f"demonstrate {so_far} warmup", ("trainer",))
     last = f"{mentors[-1]} {students[-1]}"
     yield _step("rl", "rl", f"prepare {last}", ("teacher", "trainer", "student", "sandbox"))
+    yield _step("full-horizon", "rl", f"prepare {last} rl", ("teacher", "trainer", "student", "sandbox"))
     yield _step("more-demos", "demonstrate", f"prepare demonstrate {' '.join(mentors)}", ("teacher", "sandbox"))
     yield _step("imitate", "sft", f"demonstrate more-demos {students[-1]} warmup", ("trainer",))
-    scored = f"prepare warmup {' '.join(students)} rl imitate"
+    scored = f"prepare warmup {' '.join(students)} rl imitate full-horizon"
     yield _step("evaluate", "evaluate", scored, ("teacher", "student", "sandbox"))
 
 
@@ -71,9 +71,9 @@ def workers_of(step: Step, spec: Spec) -> Workers:
 
 def steps_of(spec: Spec) -> tuple[Step, ...]:
     """The steps of a run in an order in which every input comes before its reader."""
-    controlled = spec.method.control == "Imitation"
+    controls = {spec.method.control, *spec.method.rl.controls}
     left = [step for step in _steps(spec.method.rounds) if step.verb != "rl" or spec.method.rl.enabled]
-    left = [step for step in left if step.name not in CONTROL or controlled]
+    left = [step for step in left if CONTROLS.get(step.name) in {None, *controls}]
     names = {step.name for step in left}
     return tuple(
         replace(step, inputs=tuple(name for name in step.inputs if name in names), needs=_needs(step, spec))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from score_distill.api import kind_of, round_of
 from score_distill.report.facts import Comparison, Control, Score, StepFact
-from score_distill.report.scores import IMITATION, TEACHER, corrected_of
+from score_distill.report.scores import ASIDE, FULL_HORIZON, IMITATION, REINFORCED, TEACHER, corrected_of
 from score_distill.report.wording import percent, tokens
 
 EQUAL = 0.1  # teacher tokens of the two sides of a control may differ by this share without a word
@@ -15,6 +15,7 @@ WITHOUT = {
     "mentor": "no corrections",
     "sft": "no student after corrections (sft)",
     "rl": "no student after reinforcement (rl)",
+    "full-horizon": "no student by reinforcement of whole tasks (full-horizon) to compare with",
     "more-demos": "no demonstrations for the control",
     "imitate": "no student by imitation alone (imitation) to compare with",
     "evaluate": "no scores",
@@ -29,7 +30,13 @@ def answer(
 ) -> str:
     """How far the student came on the first eval set, whether that is more than chance, and whether correction paid."""
     came = way(scores, comparisons, steps)
-    return f"{came} {paid(scores, comparisons, control)}" if scores and control else came
+    if not scores:
+        return came
+    told = [paid(scores, comparisons, control)] if control else []
+    told += [
+        prefixes_paid(scores, comparisons, one) for one in steps if (one.name, one.state) == (FULL_HORIZON, "done")
+    ]
+    return " ".join((came, *told))
 
 
 def paid(scores: Sequence[Score], comparisons: Sequence[Comparison], control: Control) -> str:
@@ -50,6 +57,24 @@ def paid(scores: Sequence[Score], comparisons: Sequence[Comparison], control: Co
             return f"Whether correction paid cannot be told from chance: {there}."
 
 
+def prefixes_paid(scores: Sequence[Score], comparisons: Sequence[Comparison], step: StepFact) -> str:
+    """Reinforcement from verified prefixes against that of whole tasks, on the first eval set."""
+    name = scores[0].eval
+    share = {one.model: percent(one.score) for one in scores if one.eval == name}
+    found = next((c for c in comparisons if (c.eval, c.new, c.old) == (name, REINFORCED, FULL_HORIZON)), None)
+    if found is None:
+        why = step.message or "the two were not scored on the same tasks"
+        return f"Whether the verified prefixes paid is not known: {why}."
+    there = f"{share[found.new]} ({found.new}) against {share[found.old]} ({found.old})"
+    match found.ruling:
+        case "better":
+            return f"The verified prefixes paid: {there}."
+        case "worse":
+            return f"The verified prefixes did not pay, whole tasks did better: {there}."
+        case _:
+            return f"Whether the verified prefixes paid cannot be told from chance: {there}."
+
+
 def costs(control: Control) -> str:
     """How equal the two sides of the control were."""
     one, other = control.correction, control.imitation
@@ -68,7 +93,7 @@ def way(scores: Sequence[Score], comparisons: Sequence[Comparison], steps: Seque
         return f"{done} of {len(steps)} steps are done; no model has been evaluated yet."
     name = scores[0].eval
     judged = {one.model: one for one in scores if one.eval == name and one.score is not None}
-    students = [model for model in judged if model not in (TEACHER, IMITATION)]
+    students = [model for model in judged if model not in ASIDE]
     if not students:
         return f"No student has been scored on {name} yet."
     first, last = judged[students[0]], judged[students[-1]]

@@ -29,6 +29,7 @@ MEANING = {
     "init": "after demonstrations",
     "imitation": "after more demonstrations for what the corrections cost",
     "sft": "after corrections",
+    "full-horizon": "after reinforcement of whole tasks alone",
     "rl": "after reinforcement",
 }
 RULED = {"better": "good", "worse": "bad", "unclear": "soft"}

@@ -15,6 +15,7 @@ from score_distill.agent.trajectory import Demonstration, Mentored, Scored
 from score_distill.api import in_round, kind_of, round_of
 from score_distill.artifacts.steps import Manifest, StepReader, completed_steps, journal_key
 from score_distill.artifacts.store import Store
+from score_distill.contract import CONTROLS
 from score_distill.report.answer import answer, missing
 from score_distill.report.curves import Downsampled
 from score_distill.report.facts import (
@@ -35,9 +36,8 @@ from score_distill.report.sanitize import one_line
 from score_distill.report.scores import EvalFold
 from score_distill.report.significance import proportion
 
-STEPS = ("prepare", "demonstrate", "warmup", "mentor", "sft", "rl", "more-demos", "imitate", "evaluate")
+STEPS = ("prepare", "demonstrate", "warmup", "mentor", "sft", "rl", *CONTROLS, "evaluate")
 ROUND = ("mentor", "sft")  # steps that come again in each round
-CONTROL = frozenset({"more-demos", "imitate"})  # steps of a run that has a control
 LEFT_OUT = ("dropped_", "lost_")
 REASONS = 20
 PROBLEMS = 50
@@ -59,7 +59,8 @@ def gather(store: Store, run: str) -> Facts:
     scores = tuple(score for one in evals for score in one.scores())
     comparisons = tuple(found for one in evals for found in one.comparisons())
     finished = "evaluate" in done
-    expected = {*STEPS, *later} - (set() if CONTROL & begun else CONTROL)
+    controls = {CONTROLS[step] for step in CONTROLS if step in begun}
+    expected = {*STEPS, *later} - {step for step, control in CONTROLS.items() if control not in controls}
     control = control_of(done)
     steps = tuple(
         done_step(done[name]) if name in done else open_step(store, run, name, begun=name in begun)

@@ -15,9 +15,11 @@ from score_distill.api import kind_of
 from score_distill.report.facts import Comparison, Endings, LengthOf, LengthScore, Score
 from score_distill.report.significance import Paired, compare, proportion, sentence
 
-ORDER = ("base", "init", "imitation", "sft", "rl", "teacher")
+ORDER = ("base", "init", "imitation", "sft", "full-horizon", "rl", "teacher")
 TEACHER = "teacher"
 IMITATION, CORRECTED = "imitation", "sft"
+FULL_HORIZON, REINFORCED = "full-horizon", "rl"
+ASIDE = (TEACHER, IMITATION, FULL_HORIZON)  # no steps of the ladder that a student climbs
 
 
 def rank(model: str) -> tuple[int, str]:
@@ -131,8 +133,10 @@ def corrected_of(models: Iterable[str]) -> str | None:
 
 def pairs(models: list[str]) -> Iterator[tuple[str, str]]:
     """Which models to compare, as (new, old): each student with the one before, the last with the first, the teacher
-    with the last, and correction with its control."""
-    students = [model for model in models if model not in (TEACHER, IMITATION)]
+    with the last, correction and reinforcement with their controls."""
+    students = [model for model in models if model not in ASIDE]
+    if {FULL_HORIZON, REINFORCED} <= set(models):
+        yield REINFORCED, FULL_HORIZON
     if IMITATION in models and (corrected := corrected_of(models)):
         yield corrected, IMITATION
     yield from zip(students[1:], students, strict=False)

@@ -1,6 +1,7 @@
 """Running the stage that a config names. A step that the store has already is told of again, and not done again."""
 
 import importlib
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -8,9 +9,10 @@ from typing import cast
 from score_distill.api import Score
 from score_distill.artifacts.steps import manifest_key, read_manifest
 from score_distill.artifacts.store import Store, open_store
-from score_distill.contract import StageConfig, Summary
+from score_distill.contract import CONTROLS, MESSAGE_BYTES, StageConfig, Summary, shortened
+from score_distill.errors import Exit, exit_of
 from score_distill.report import gather, write_report
-from score_distill.stages.context import summary_of
+from score_distill.stages.context import StageContext, summary_of
 
 
 def run_stage(config: StageConfig, environ: Mapping[str, str]) -> Summary:
@@ -20,9 +22,40 @@ def run_stage(config: StageConfig, environ: Mapping[str, str]) -> Summary:
     if store.exists(manifest_key(config.run, config.step)):
         summary = summary_of(read_manifest(store, config.run, config.step))
     else:
-        module = importlib.import_module(f"score_distill.stages.{config.verb}")
-        summary = cast(Summary, module.run(config, store))
+        summary = done_or_failed(config, store, environ) if config.step in CONTROLS else _run(config, store)
     return with_report(config, store, summary) if config.verb == "evaluate" and summary.digest else summary
+
+
+def _run(config: StageConfig, store: Store) -> Summary:
+    module = importlib.import_module(f"score_distill.stages.{config.verb}")
+    return cast(Summary, module.run(config, store))
+
+
+def done_or_failed(config: StageConfig, store: Store, environ: Mapping[str, str]) -> Summary:
+    """A control that cannot be made costs its comparison alone: the step ends with the reason as its result.
+
+    What trying again, another manifest or more budget may help is raised as from any other step.
+    """
+    frame = StageContext(config, store)
+    results = (frame.input(step).manifest for step in config.inputs)
+    lacking = next((one for one in results if one.summary.get("failed")), None)
+    if lacking is not None:
+        return failed(frame, f"{lacking.step} {lacking.summary['message']}")
+    try:
+        return _run(config, store)
+    except Exception as error:
+        code, message = exit_of(error)
+        if code not in (Exit.BUG, Exit.MODEL):
+            raise
+        traceback.print_exception(error)
+        if environ.get("RANK", "0") != "0":  # the leading rank of a trainer tells
+            return Summary(step=config.step, succeeded=True)
+        return failed(StageContext(config, store), f"failed: {message}")
+
+
+def failed(frame: StageContext, why: str) -> Summary:
+    why = shortened(why, MESSAGE_BYTES)
+    return frame.finish({}, problems=[why], extra={"failed": True, "message": why})
 
 
 def report_key(run: str, name: str) -> str:

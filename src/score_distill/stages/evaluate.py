@@ -19,7 +19,7 @@ from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Row, Scored, Task, Trajectory
 from score_distill.api import EvalSet
 from score_distill.artifacts.store import Appender, Store
-from score_distill.contract import StageConfig, Summary
+from score_distill.contract import CONTROLS, StageConfig, Summary
 from score_distill.errors import BadInput
 from score_distill.stages.acting import RolloutContext
 from score_distill.stages.context import StageContext
@@ -160,7 +160,5 @@ class Evaluation(TaskLoop[Trial, Attempt]):
 
 def _models(frame: StageContext) -> list[str]:
     """The models that the run has, in the order in which they came to be: a control may have left no student."""
-    models = list(frame.config.spec.method.evaluated)
-    if "imitation" in models and not frame.input(STEP_OF["imitation"]).has_tree("model"):
-        models.remove("imitation")
-    return models
+    step_of = {model: STEP_OF.get(model, model) for model in frame.config.spec.method.evaluated}
+    return [model for model, step in step_of.items() if step not in CONTROLS or frame.input(step).has_tree("model")]

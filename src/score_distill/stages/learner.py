@@ -94,7 +94,7 @@ def _policy(frame: StageContext, stop: Stop) -> tuple[Policy, dict[str, Any] | N
 def _identity(frame: StageContext) -> str:
     """A checkpoint belongs to these settings and these inputs alone."""
     inputs = [frame.input(step).manifest.digest for step in frame.config.inputs]
-    rl = frame.config.spec.method.rl.model_dump(mode="json", exclude={"updates", "patience", "dev_every"})
+    rl = frame.config.spec.method.rl.model_dump(mode="json", exclude={"updates", "patience", "dev_every", "controls"})
     return hashlib.sha256(json.dumps([inputs, rl, frame.config.spec.seed]).encode()).hexdigest()
 
 

@@ -11,8 +11,10 @@ from score_distill.stages.schedule import Pool
 
 
 def pools(frame: StageContext) -> tuple[Pool, Pool]:
-    """The items with a verified prefix, and those that start at their task."""
+    """The items with a verified prefix, of which the control has none, and those that start at their task."""
     spec = frame.config.spec
+
+    whole_tasks = frame.config.step == "full-horizon"
 
     def of_kind(full: bool) -> Iterator[Item]:
         for row in frame.input(frame.inputs_of("mentor")[-1]).open_rows("mentored.jsonl"):
@@ -21,7 +23,7 @@ def pools(frame: StageContext) -> tuple[Pool, Pool]:
                 found = items(mentored, spec.method.rl.corrections, spec.seed)
                 yield from (item for item in found if item.full_horizon is full)
 
-    prefixed = Pool(frame.work / "prefixed.jsonl", of_kind(False))
+    prefixed = Pool(frame.work / "prefixed.jsonl", () if whole_tasks else of_kind(False))
     full = Pool(frame.work / "full.jsonl", of_kind(True))
     if not len(prefixed) and not len(full):
         raise ModelFailure("mentoring left no task to reinforce: all RL tasks were set aside or solved alone")

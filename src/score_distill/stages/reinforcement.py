@@ -79,7 +79,8 @@ class Record(Protocol):
 
 class Reinforcement:
     """One attempt at the step. ``best`` is the folder of the kept student, one folder in it at rest, named by its
-    update; ``draw`` gives the items of an update, ``asked`` is set when the step is to end soon."""
+    update; ``draw`` gives the items of an update, ``asked`` is set when the step is to end soon.
+    ``tokens`` bounds what is sampled, where it is given."""
 
     def __init__(
         self,
@@ -95,12 +96,15 @@ class Reinforcement:
         asked: asyncio.Event,
         stopped: Callable[[], BaseException],
         extra: Mapping[str, Any] | None = None,
+        tokens: int | None = None,
     ) -> None:
         self._rl, self._seed, self._trainer, self._student, self._record = rl, seed, trainer, student, record
         self._draw, self._dev, self._exports, self._best = draw, dev, exported, best
         self._asked, self._stopped = asked, stopped
         self.looks: list[DevEval] = list(extra["looks"]) if extra else []
         self.lost: Counter[str] = Counter(extra["lost"] if extra else {})
+        self.sampled: int = extra.get("sampled", 0) if extra else 0
+        self._tokens = tokens
         self.loaded = 0
 
     async def publish(self) -> None:
@@ -120,7 +124,7 @@ class Reinforcement:
         ahead: dict[int, asyncio.Task[list[Group]]] = {}
         try:
             for update in range(self._trainer.done, self._rl.updates):
-                if exhausted(self.looks, self._rl.patience):
+                if self._spent or exhausted(self.looks, self._rl.patience):
                     break
                 for batch in range(update, min(update + self._rl.max_staleness + 1, self._rl.updates)):
                     if batch not in ahead:
@@ -150,6 +154,10 @@ class Reinforcement:
         """The student after an update, while it is kept: one folder each, so that a kill loses none."""
         return self._best / f"{update:06d}"
 
+    @property
+    def _spent(self) -> bool:
+        return self._tokens is not None and self.sampled >= self._tokens
+
     async def _batch(self, update: int) -> list[Group]:
         """The groups of one update; an item that is drawn twice in it has rollouts of its own each time."""
         return await together(
@@ -161,6 +169,7 @@ class Reinforcement:
         """One update, and what is kept of it."""
         for group in groups:
             self.lost += group.lost
+            self.sampled += sum(len(one.logprobs) for one in group.made)
         self._record.rollouts(update, [{"item": one.item.id, **made.row()} for one in groups for made in one.made])
         told = await self._trainer.update(groups)
         rollouts = [one for group in groups for one in group.rollouts]
@@ -183,7 +192,7 @@ class Reinforcement:
     async def _look_when_due(self) -> None:
         """Let the student do whole dev tasks, and keep it when it beats the one that is kept."""
         update = self._trainer.done
-        due = update % self._rl.dev_every == 0 or update == self._rl.updates
+        due = update % self._rl.dev_every == 0 or update == self._rl.updates or self._spent
         if not due or not self._dev or any(one["update"] == update for one in self.looks):
             return
         solved = await self._unless_asked(together(map(self._student.solve, self._dev)))
@@ -222,4 +231,5 @@ class Reinforcement:
 
     async def _checkpoint(self) -> None:
         self._record.flush()
-        await self._trainer.save({"looks": self.looks, "lost": dict(self.lost), "usage": self._student.usage()})
+        so_far = {"looks": self.looks, "lost": dict(self.lost), "sampled": self.sampled}
+        await self._trainer.save({**so_far, "usage": self._student.usage()})

@@ -1,4 +1,6 @@
-"""rl: short-horizon reinforcement from the verified prefix, watched by whole dev tasks.
+"""rl: short-horizon reinforcement from the verified prefix, watched by whole dev tasks; the verb of two steps.
+
+full-horizon, the control, starts every rollout at its task, and ends when it has sampled as many tokens as rl did.
 
 Rank 0 rolls out in its event loop while a thread of its own trains; the other ranks follow. The loop itself is in
 ``reinforcement.py``; here are the trainer, the student and the rows that it works with.
@@ -77,6 +79,7 @@ async def _lead(frame: StageContext, thread: ThreadPoolExecutor) -> Summary:
                 asked,
                 Stopped,
                 extra,
+                frame.input("rl").manifest.counts["rollout_tokens"] if frame.config.step == "full-horizon" else None,
             )
             await work.publish()
             with stop:
@@ -159,7 +162,7 @@ class Files:
         self._curve = Curve(frame, "updates")
         self._rollouts, self._attempts = (Kept(frame.writer, name) for name in ("rollouts", "attempts"))
         parents = {step: frame.input(step).manifest.digest for step in frame.config.inputs}
-        self._common = {"prompts": PROMPT_VERSION, "parents": parents}
+        self._common = {"model": frame.config.step, "prompts": PROMPT_VERSION, "parents": parents}
 
     def __enter__(self) -> None:
         with ExitStack() as stack:
@@ -174,10 +177,10 @@ class Files:
         self._curve.add(update, self._frame.config.spec.method.rl.updates, "update", line, message)
 
     def rollouts(self, update: int, rows: Sequence[Row]) -> None:
-        self._rollouts.add(update, ({**self._common, "model": "rl", **row} for row in rows))
+        self._rollouts.add(update, ({**self._common, **row} for row in rows))
 
     def attempts(self, update: int, rows: Sequence[Row]) -> None:
-        self._attempts.add(update, ({**self._common, "model": "rl", **row} for row in rows))
+        self._attempts.add(update, ({**self._common, **row} for row in rows))
 
     def flush(self) -> None:
         self._rollouts.flush()
@@ -198,7 +201,11 @@ def finish(
 ) -> Summary:
     frame.writer.add_tree("model", work.model)
     record.add()
-    counts = {"updates": updates, **{f"lost_{name}": count for name, count in work.lost.items()}}
+    counts = {
+        "updates": updates,
+        "rollout_tokens": work.sampled,
+        **{f"lost_{name}": count for name, count in work.lost.items()},
+    }
     metrics, problems = {}, []
     if work.looks:
         frame.writer.add_rows("dev.jsonl", work.looks)

@@ -18,7 +18,7 @@ from score_distill.report import Facts, gather
 RUN = "runs/quickstart"
 BEGIN = datetime(2026, 11, 22, 14, 3, tzinfo=UTC)
 SECONDS = {"prepare": 2, "demonstrate": 21, "warmup": 34, "mentor": 148, "sft": 61, "rl": 242, "evaluate": 74}
-CONTROL_SECONDS = {"more-demos": 130, "imitate": 60}
+CONTROL_SECONDS = {"full-horizon": 250, "more-demos": 130, "imitate": 60}
 RATES = {"base": 0.21, "init": 0.28, "sft": 0.43, "rl": 0.435, "teacher": 0.97}
 Rows = Sequence[Mapping[str, Any]]
 
@@ -34,18 +34,22 @@ class MadeUpRun:
     """Commits the steps one by one, in the order of the pipeline; ``scale`` multiplies the tasks.
 
     With ``control``, the rate of a student that imitates, or 0 for none left by it, the run has a control.
+    ``full_horizon`` is the rate of a student reinforced on whole tasks, or 0 for one that failed.
     ``later`` are the rates of the students of later rounds of mentoring, such as sft-2.
     """
 
     store: Store
     scale: int = 1
     control: float | None = None
+    full_horizon: float | None = None
     later: Mapping[str, float] = field(default_factory=dict)
     dice: random.Random = field(default_factory=lambda: random.Random(7))
     clock: datetime = BEGIN
 
     def finish(self, until: str = "evaluate") -> None:
         for name in SECONDS:
+            if name == "evaluate" and self.full_horizon is not None:
+                self.reinforce_whole_tasks()
             if name == "evaluate" and self.control is not None:
                 self.more_demos()
                 self.imitate()
@@ -114,6 +118,13 @@ class MadeUpRun:
             usage=[usage("student", "rollout", 24_000, 180), usage("teacher", "judge", 410, 600)],
         )
 
+    def reinforce_whole_tasks(self) -> None:
+        if self.full_horizon:
+            self.commit("full-horizon", {}, {"updates": 40})
+        else:
+            why = "failed: torch.OutOfMemoryError: tried to allocate 2 GiB"
+            self.commit("full-horizon", {}, {}, problems=[why], message=why, failed=True)
+
     def more_demos(self) -> None:
         wrong = {"task": task(1), "trajectory": trajectory(1, 4), "verdict": {"correct": False, "by": "math"}}
         counts = {"accepted": 640, "rejected": 2}
@@ -157,7 +168,8 @@ class MadeUpRun:
 
     def scored(self, tasks: int) -> Iterator[dict[str, Any]]:
         luck = {number: (self.dice.random(), self.dice.randint(5, 10)) for number in range(tasks)}
-        for model, rate in (RATES | self.later | ({"imitation": self.control} if self.control else {})).items():
+        controls = {"imitation": self.control or 0, "full-horizon": self.full_horizon or 0}
+        for model, rate in {**RATES, **self.later, **{name: rate for name, rate in controls.items() if rate}}.items():
             for number, (hard, length) in luck.items():
                 odds = rate ** (length / 7.5)
                 right = 0.75 * hard + 0.25 * self.dice.random() < odds or self.dice.random() < 0.04 * odds

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.unit.report.conftest import MadeUpRun
 
 from score_distill.artifacts.steps import StepWriter
@@ -66,6 +67,27 @@ def test_a_control_is_part_of_the_facts_and_of_the_answer(store: Store, run_key:
     assert [one.name for one in facts.steps][-3:] == ["more-demos", "imitate", "evaluate"]
     assert ("more-demos", "the teacher's answer was wrong", 2) in [(d.step, d.why, d.count) for d in facts.dropped]
     assert facts.curves.imitate
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [
+        (0.2, "The verified prefixes paid: "),
+        (0.9, "The verified prefixes did not pay, whole tasks did better: "),
+        (0.0, "not known: failed: torch.OutOfMemoryError: tried to allocate 2 GiB."),
+    ],
+)
+def test_reinforcement_of_whole_tasks_is_compared_with_that_from_prefixes(
+    store: Store, run_key: str, tmp_path: Path, rate: float, said: str
+) -> None:
+    MadeUpRun(store, full_horizon=rate).finish()
+    facts = gather(store, run_key)
+    assert said in facts.answer
+    assert ("rl", "sft") in [(one.new, one.old) for one in facts.comparisons]
+    assert ("full-horizon" in [one.model for one in facts.scores]) is (rate > 0)
+    assert [one.name for one in facts.steps][-3:] == ["rl", "full-horizon", "evaluate"]
+    page = write_report(store, run_key, tmp_path).read_text("utf-8")
+    assert ("failed: torch" in page) is (rate == 0)
 
 
 def test_the_student_of_each_round_is_a_row_of_the_ladder(store: Store, run_key: str, tmp_path: Path) -> None:
