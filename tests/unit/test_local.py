@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from score_distill import machine
+from score_distill import machine, secret_keys
 from score_distill.api import SecretKey, Serving
 from score_distill.contract import Progress
 from score_distill.errors import BadInput
@@ -66,16 +66,16 @@ def test_who_runs_a_models_code_knows_nothing_of_the_user() -> None:
 
 def test_a_key_is_a_file_first_and_a_variable_second(tmp_path: Path) -> None:
     environ = {"SCORE_SECRETS": str(tmp_path), "MY_TEACHER_API_KEY": "from variable"}
-    assert keys.find(SECRET, environ) == "from variable"
+    assert secret_keys.find(SECRET, environ) == "from variable"
     (tmp_path / "my-teacher").mkdir()
     (tmp_path / "my-teacher" / "api.key").write_text("from file\n")
-    assert keys.find(SECRET, environ) == "from file"
+    assert secret_keys.find(SECRET, environ) == "from file"
 
 
 @pytest.mark.parametrize("environ", [{}, {"MY_TEACHER_API_KEY": " "}])
 def test_a_missing_key_says_where_it_was_looked_for(environ: dict[str, str]) -> None:
     with pytest.raises(BadInput, match=r"my-teacher, key api\.key: not found; give it as variable MY_TEACHER_API_KEY"):
-        keys.find(SECRET, environ)
+        secret_keys.find(SECRET, environ)
 
 
 def test_a_kept_key_is_readable_by_its_owner_alone(tmp_path: Path) -> None:

@@ -42,9 +42,13 @@ _NO_TIME = (ctypes.c_long * 4)()
 class OutputLimitError(Exception):
     """The step printed more than it may."""
 
+    __module__ = "builtins"  # so that the model reads the name alone
+
 
 class ToolError(Exception):
     """A tool refused the call."""
+
+    __module__ = "builtins"
 
 
 class Session:

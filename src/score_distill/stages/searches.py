@@ -4,18 +4,16 @@ Every step that acts finds the answers of the steps before it and of its own ear
 """
 
 import os
-import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
+from score_distill import secret_keys
 from score_distill.agent.search import Recorded, Search
 from score_distill.agent.search_corpus import Corpus, build
 from score_distill.agent.search_endpoint import SearchEndpoint
 from score_distill.agent.tools import Tool
-from score_distill.api import SecretKey
 from score_distill.artifacts.data import DataNotUsable
 from score_distill.artifacts.pages import read_pages
 from score_distill.artifacts.steps import journal_key
@@ -56,7 +54,8 @@ async def searching(frame: StageContext) -> AsyncIterator[Tool | None]:
         folder = frame.input("prepare").fetch_tree(INDEX, frame.work.parent / "cache")
         yield Search(Corpus(folder / "pages.sqlite", search.results), search.blocked, longest)
         return
-    key = _key(search.endpoint.api_key_secret, os.environ)
+    secret = search.endpoint.api_key_secret
+    key = secret_keys.find(secret, os.environ) if secret else ""
     wait = float(os.environ.get("SCORE_RETRY_SECONDS", "1"))
     async with SearchEndpoint(search.endpoint.url, key, search.results, wait=wait) as endpoint:
         with frame.writer.journal("searches") as journal:
@@ -67,18 +66,3 @@ def _searched(frame: StageContext) -> Iterator[Mapping[str, Any]]:
     config = frame.config
     steps = (*config.inputs, config.step)
     return chain.from_iterable(read_journal(frame.store, journal_key(config.run, step, "searches")) for step in steps)
-
-
-def _key(secret: SecretKey | None, environ: Mapping[str, str]) -> str:
-    """The key, from where `docs/api.md` says that Secrets are."""
-    if secret is None:
-        return ""
-    variable = re.sub(r"[^A-Z0-9]", "_", f"{secret.name}_{secret.key}".upper())
-    path = Path(environ.get("SCORE_SECRETS", "/nonexistent"), secret.name, secret.key)
-    key = path.read_text(encoding="utf-8") if path.is_file() else environ.get(variable, "")
-    if not key.strip():
-        raise BadInput(
-            f"spec.search.endpoint.apiKeySecret: secret {secret.name}, key {secret.key}: not found; give it as file "
-            f"$SCORE_SECRETS/{secret.name}/{secret.key} or variable {variable}"
-        )
-    return key.strip()

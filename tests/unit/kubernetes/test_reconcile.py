@@ -421,6 +421,20 @@ def test_an_endpoint_needs_no_teacher_and_its_key_is_mounted_from_the_users_secr
     assert (mounted["secretName"], mounted["items"]) == ("mine", [{"key": "token", "path": "key"}])
 
 
+def test_the_key_of_a_search_engine_is_where_stages_that_act_look_for_it() -> None:
+    endpoint = {"url": "https://find/x", "apiKeySecret": {"name": "engine", "key": "api-key"}}
+    world, _ = come_to("demonstrate", tools=["python", "search"], search={"endpoint": endpoint})
+    pod = world.jobs["one-demonstrate-1"]["spec"]["template"]["spec"]
+    [stage] = pod["containers"]
+    [mounted] = [one["secret"] for one in pod["volumes"] if one["name"] == "search"]
+    assert (mounted["secretName"], mounted["items"]) == ("engine", [{"key": "api-key", "path": "api-key"}])
+    assert {"name": "SCORE_SECRETS", "value": "/secrets"} in stage["env"]
+    assert {"name": "search", "mountPath": "/secrets/engine", "readOnly": True} in stage["volumeMounts"]
+    assert "SCORE_SECRETS" not in str(pod["initContainers"])
+    plain, _ = come_to("demonstrate")
+    assert "SCORE_SECRETS" not in str(plain.jobs["one-demonstrate-1"])
+
+
 def test_images_and_gpus_are_those_of_the_manifest() -> None:
     resources = {"trainer": {"gpus": 8, "limits": {"memory": "64Gi"}}}
     world, _ = come_to("warmup", images={"trainer": "mine:2"}, resources=resources)

@@ -24,7 +24,7 @@ from score_distill.sandbox.limits import limits_of
 from score_distill.train import launch
 from score_distill.work_folder import PROGRESS_PORT, TERMINATION_LOG, WORKER
 
-WORK, SOCKET, SCRATCH, CONFIG = "/work", "/run/score", "/scratch", "/config"
+WORK, SOCKET, SCRATCH, CONFIG, SECRETS = "/work", "/run/score", "/scratch", "/config", "/secrets"
 LOG = "/dev/termination-log"
 NODE_RANK = "SCORE_NODE_RANK"
 PORT = 8080
@@ -155,6 +155,11 @@ def _template(owner: Owner, step: Step, name: str, settings: Settings, labels: d
     if "teacher" in step.needs and endpoint is not None and endpoint.api_key_secret is not None:
         key = endpoint.api_key_secret
         volumes["endpoint"], mounts["endpoint"] = secret(key.name, {key.key: "key"}), f"{models.ENDPOINT_KEY}:ro"
+    search = spec.search.endpoint if spec.search else None
+    if "sandbox" in step.needs and search is not None and search.api_key_secret is not None:
+        key = search.api_key_secret
+        volumes["search"], mounts["search"] = secret(key.name, {key.key: key.key}), f"{SECRETS}/{key.name}:ro"
+        environ["SCORE_SECRETS"] = SECRETS
     beside = []
     if "sandbox" in step.needs:
         volumes |= {"socket": empty(), "scratch": empty("4Gi"), "sandbox-tmp": empty()}

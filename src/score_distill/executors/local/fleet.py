@@ -18,7 +18,7 @@ from typing import Literal, Self
 
 import aiohttp
 
-from score_distill import machine
+from score_distill import machine, secret_keys
 from score_distill.agent.completer import OpenAIClient
 from score_distill.api import Serving
 from score_distill.artifacts.models import model_folder
@@ -53,7 +53,7 @@ class Fleet:
             del self.servers["teacher"]
             key_file = None
             if endpoint.api_key_secret:
-                found = keys.find(endpoint.api_key_secret, site.environ)
+                found = secret_keys.find(endpoint.api_key_secret, site.environ)
                 key_file = str(keys.keep(site.work / "keys" / "endpoint", found))
             self.served["teacher"] = Served(url=endpoint.url.rstrip("/"), model=endpoint.model, key_file=key_file)
 

@@ -16,14 +16,15 @@ from uuid import uuid4
 
 import aiohttp
 
+from score_distill import secret_keys
 from score_distill.agent.formats import read_tasks
-from score_distill.api import Endpoint, Serving
+from score_distill.api import Endpoint, SecretKey, Serving
 from score_distill.artifacts.data import open_data
 from score_distill.artifacts.models import ModelNotUsable, check_model, model_folder
+from score_distill.artifacts.pages import read_pages
 from score_distill.artifacts.store import StoreError
 from score_distill.control.pipeline import Step
 from score_distill.errors import BadInput
-from score_distill.executors.local import keys
 from score_distill.executors.local.layout import RunPaths
 
 FIRST_LINES = 1000
@@ -47,6 +48,11 @@ async def preflight(site: RunPaths, steps: Collection[Step]) -> None:
     checks: list[Callable[[], Path | None]] = [partial(_store, site)]
     if any(step.verb in ("prepare", "evaluate") for step in steps):
         checks += [partial(_tasks, site, *one) for one in _task_sets(site)]
+    search = site.run.spec.search
+    if search is not None and search.corpus is not None and any(step.verb == "prepare" for step in steps):
+        checks.append(partial(_corpus, site, search.corpus))
+    if search is not None and search.endpoint is not None and search.endpoint.api_key_secret is not None:
+        checks.append(partial(_search_key, site, search.endpoint.api_key_secret))
     if needs & {"student", "trainer"}:
         serving = student.serving if "student" in needs else None
         checks.append(partial(_model, site, "spec.student", student.model, serving))
@@ -103,6 +109,22 @@ def _tasks(site: RunPaths, path: str, uri: str, form: str) -> None:
         raise BadInput(f"{path}: {error}") from error
 
 
+def _corpus(site: RunPaths, uri: str) -> None:
+    """The first pages; ``prepare`` reads the others before anything is paid for."""
+    try:
+        for _ in islice(read_pages(uri, site.places), FIRST_LINES):
+            pass
+    except (BadInput, StoreError) as error:
+        raise BadInput(f"spec.search.corpus: {error}") from error
+
+
+def _search_key(site: RunPaths, secret: SecretKey) -> None:
+    try:
+        secret_keys.find(secret, site.environ)
+    except BadInput as error:
+        raise BadInput(f"spec.search.endpoint.apiKeySecret: {error}") from error
+
+
 def _model(site: RunPaths, path: str, uri: str, serving: Serving | None) -> Path:
     try:
         folder = model_folder(uri, site.places)
@@ -150,7 +172,7 @@ async def ask_endpoint(endpoint: Endpoint, site: RunPaths) -> None:
     """Ask for the list of models; BadInput when the endpoint does not answer, refuses the key or lacks the model."""
     path, headers = "spec.teacher.endpoint", {}
     if endpoint.api_key_secret is not None:
-        headers["Authorization"] = f"Bearer {keys.find(endpoint.api_key_secret, site.environ)}"
+        headers["Authorization"] = f"Bearer {secret_keys.find(endpoint.api_key_secret, site.environ)}"
     url = f"{endpoint.url.rstrip('/')}/models"
     timeout = aiohttp.ClientTimeout(total=30, sock_connect=10)
     try:
