@@ -34,6 +34,8 @@ from score_distill.serving.untie import untie
 
 Name = Literal["teacher", "student", "sandbox"]
 MODEL_SECONDS, SANDBOX_SECONDS = 1800.0, 120.0
+# Model and agents share the cores: who asks goes first, so that each pass of the model serves more requests.
+_YIELD = ("nice", "-n", "10")
 
 
 class Fleet:
@@ -113,6 +115,8 @@ class Fleet:
             return True
 
         command = vllm.command(folder, name, serving, port, site.machine)
+        if not site.machine.gpus:
+            command = [*_YIELD, *command]
         environ = vllm.environ(given, site.machine, home, managed=managed) | {"VLLM_API_KEY": key}
         return Launch(command, environ, ready)
 
