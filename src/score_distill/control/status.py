@@ -150,7 +150,8 @@ def _step(
         }
     else:
         new |= {"state": "Waiting", "attempt": old.attempt}
-    if progress is not None:
+    fewer = progress is not None and new["attempt"] == old.attempt and progress.done < old.done  # a worker was silent
+    if progress is not None and not fewer:
         new |= {"done": progress.done, "total": progress.total, "unit": progress.unit}
     return old.model_copy(update=new)
 

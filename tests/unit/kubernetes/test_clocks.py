@@ -8,7 +8,7 @@ from tests.unit.kubernetes.test_reconcile import NOW, Body, EnvState, come_to, c
 
 from score_distill.contract import Progress, Summary
 from score_distill.executors.kubernetes.gpus import gpu_seconds
-from score_distill.executors.kubernetes.observe import Children
+from score_distill.executors.kubernetes.observe import Children, ended_shards
 
 
 def at(second: float) -> str:
@@ -163,3 +163,24 @@ def test_a_step_that_ended_is_progress() -> None:
     one_pass(world, body, NOW + 1200)
     assert stalled(body) == ("False", "")
     assert body["status"]["lastProgressTime"] == at(1200)
+
+
+def test_a_worker_that_does_not_answer_takes_nothing_back_and_is_no_progress_when_it_answers_again() -> None:
+    world, body = mentoring()
+    one_pass(world, body, NOW + 300, {"mentor": Progress(done=2, total=4, unit="tasks")})
+    one_pass(world, body, NOW + 660, {"mentor": Progress(done=5, total=9, unit="tasks")})
+    assert stalled(body) == ("True", "step mentor has got no further for 11 min")
+    [step] = [one for one in body["status"]["steps"] if one["name"] == "mentor"]
+    assert (step["done"], step["total"]) == (5, 9)
+
+
+def test_a_worker_that_did_its_share_counts_while_others_work() -> None:
+    labels = {"distill.score.dev/step": "mentor", "batch.kubernetes.io/job-name": "one-mentor-1"}
+    said = Summary(step="mentor", succeeded=True, progress=Progress(done=4, total=4, unit="tasks"))
+    shard = pod(0, 100)
+    shard["metadata"]["labels"] = labels
+    shard["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = said.model_dump_json(by_alias=True)
+    job: Body = {"metadata": {"name": "one-mentor-1", "labels": labels}, "status": {}}
+    assert ended_shards(Children(jobs=[job], pods=[shard, pod(0)])) == [("mentor", said.progress)]
+    job["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+    assert ended_shards(Children(jobs=[job], pods=[shard])) == []

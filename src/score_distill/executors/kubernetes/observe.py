@@ -143,13 +143,28 @@ def _stages(pods: Iterable[Body]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda ended: ended["exitCode"] == 0)
 
 
-def _summary(pods: Iterable[Body]) -> Summary | None:
-    """What the workers of a step said; the one that made the result knows most."""
+def _told(pods: Iterable[Body]) -> list[Summary]:
+    """What the workers of a step said at their end."""
     found = []
     for ended in _stages(pods):
         with suppress(ValidationError):
             found.append(Summary.model_validate_json(ended.get("message", "")))
-    return max(found, key=lambda one: bool(one.digest), default=None)
+    return found
+
+
+def _summary(pods: Iterable[Body]) -> Summary | None:
+    """Of the workers of a step, what the one said that made the result: it knows most."""
+    return max(_told(pods), key=lambda one: bool(one.digest), default=None)
+
+
+def ended_shards(children: Children) -> list[tuple[str, Progress]]:
+    """How far the workers came that have done their share of a step whose Job still runs, with the step of each."""
+    found = []
+    for job in children.jobs:
+        done = [pod for pod in children.pods_of(job) if pod.get("status", {}).get("phase") == "Succeeded"]
+        if done and not condition(job, "Complete") and not condition(job, "Failed"):
+            found += [(label(job, STEP), told.progress) for told in _told(done) if told.progress is not None]
+    return found
 
 
 def _ending(pods: Sequence[Body], job: Body, now: float) -> Ending:

@@ -17,7 +17,7 @@ from score_distill.executors.kubernetes import metrics
 from score_distill.executors.kubernetes.cluster import Cluster, ForeignObject
 from score_distill.executors.kubernetes.freshness import Freshness
 from score_distill.executors.kubernetes.names import UID, Body
-from score_distill.executors.kubernetes.observe import Children
+from score_distill.executors.kubernetes.observe import Children, ended_shards
 from score_distill.executors.kubernetes.reconcile import Changes, Measured, dumped, reconcile, running
 from score_distill.executors.kubernetes.settings import Settings
 from score_distill.executors.kubernetes.workqueue import WorkQueue
@@ -114,8 +114,10 @@ class Operator:
         for step, pod in pods:
             if (one := self._cluster.progress(pod)) is not None:
                 told[step].append(one)
+        asked = uid in self._asked or told.keys() == {step for step, _ in pods}
+        for step, one in ended_shards(children):
+            told[step].append(one)
         progress = {step: whole for step, parts in told.items() if (whole := together(parts)) is not None}
-        asked = uid in self._asked or len(progress) == len({step for step, _ in pods})
         self._asked.add(uid)
         return Measured(progress, asked)
 
