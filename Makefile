@@ -15,7 +15,7 @@ export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup missing quickstart test test-fast check bench generate lock
+.PHONY: help setup missing quickstart test test-fast check bench science generate lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,9 @@ check: setup ## Lint, format, types, layers
 
 bench: setup ## The benchmarks of the README, each against its peer in the same run
 	$(BIN)/python -m bench
+
+science: setup ## When correction pays: many small runs, for hours; goes on where it stopped
+	$(BIN)/python -m science
 
 generate: setup ## Write docs/api.md, the CRD and the chart's copy of it from the API
 	$(BIN)/python -m score_distill.api_docs docs/api.md

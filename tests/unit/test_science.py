@@ -1,0 +1,57 @@
+"""The cells of `make science` are manifests that a run accepts, and its table says what their results say."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from science.cells import DIALS, SEEDS, cells
+from science.results import interval, result, table
+
+from score_distill import manifest
+
+TOP = Path(__file__).parents[2]
+BASE = yaml.safe_load((TOP / "science" / "base.yaml").read_text())
+
+
+def test_each_cell_is_a_manifest_of_its_own_with_the_ledgers_files(tmp_path: Path) -> None:
+    found = list(cells(BASE))
+    assert len(found) == len(SEEDS) * sum(map(len, DIALS.values())) == len({cell.name for cell in found})
+    for cell in found:
+        file = TOP / "docs" / "science" / "manifests" / f"{cell.name}.yaml"
+        copy = tmp_path / file.name
+        copy.write_text(yaml.safe_dump(dict(cell.manifest)))
+        run = manifest.read(copy)
+        assert (run.metadata.name, run.spec.seed, run.spec.method.control) == (cell.name, cell.seed, "Imitation")
+        assert (file.parent / run.spec.tasks.train.uri).resolve() == TOP / "examples/ledger/data/train.jsonl"
+
+
+def test_manifests_that_have_results_are_still_what_the_cells_say() -> None:
+    made = {cell.name: dict(cell.manifest) for cell in cells(BASE)}
+    for file in (TOP / "docs" / "science" / "results").glob("*.json"):
+        assert yaml.safe_load((file.parents[1] / "manifests" / f"{file.stem}.yaml").read_text()) == made[file.stem]
+
+
+def report(imitation: float, sft: float) -> dict[str, Any]:
+    scores = {"init": 0.3, "imitation": imitation, "sft": 0.4, "sft-2": sft}
+    return {
+        "run": {"seconds": 61.2},
+        "control": {
+            "correction": {"teacher_tokens": 90, "steps": 800, "rows": 4},
+            "imitation": {"teacher_tokens": 88, "steps": 800, "rows": 3},
+            "lacks": "",
+        },
+        "scores": [{"model": model, "score": score, "n": 1000} for model, score in scores.items()],
+    }
+
+
+def test_a_row_has_the_last_rounds_student_and_what_each_way_cost_over_the_seeds() -> None:
+    found = [result("rounds", "two", 0, report(0.7, 0.74)), result("rounds", "two", 1, report(0.72, 0.8))]
+    row = table(found).splitlines()[-1]
+    assert row.startswith("| rounds | two | 2 | 30.0 [30.0, 30.0] | 71.0 [58.3, 83.7] | 77.0 [38.9, 115.1] | +6.0 [")
+    assert row.endswith("| 88 and 90 | 800 and 800 |")
+
+
+@pytest.mark.parametrize(("values", "words"), [([74.0], "74.0"), ([1.0, 3.0, 5.0], "3.0 [-2.0, 8.0]")])
+def test_an_interval_needs_two_seeds(values: list[float], words: str) -> None:
+    assert interval(values) == words
