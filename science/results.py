@@ -58,7 +58,8 @@ def _row(dial: str, value: str, found: Sequence[Result]) -> str:
 
 def _last(one: Result) -> str:
     """The student of the last round of correction."""
-    return max((model for model in one["scores"] if model.startswith("sft")), key=lambda model: (len(model), model))
+    students = [str(model) for model in one["scores"] if model.startswith("sft")]
+    return max(students, key=lambda model: (len(model), model))
 
 
 def interval(values: Sequence[float], *, sign: bool = False) -> str:
