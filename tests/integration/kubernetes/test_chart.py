@@ -306,7 +306,7 @@ def as_installed(
 def test_an_upgrade_upgrades_the_crd_and_an_end_leaves_it(helmed: Helm, plane: ControlPlane, tmp_path: Path) -> None:
     definitions = client.ApiextensionsV1Api(plane.client())
     newer = Path(shutil.copytree(CHART, tmp_path / "chart"))
-    [file] = (newer / "files").iterdir()
+    file = newer / "files" / "distill.score.dev_distillationruns.yaml"
     file.write_text(file.read_text().replace("    - drun\n", "    - drun\n    - newer\n"))
     helmed("upgrade", NAME, newer, "--namespace", OPERATORS)
     assert "newer" in definitions.read_custom_resource_definition(CRD).spec.names.short_names
