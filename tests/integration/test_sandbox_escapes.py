@@ -321,7 +321,7 @@ async def test_no_process_signal_or_channel_of_its_own(sandbox, code):
 FORGERIES = {
     "another message": "os.write(3, frame({'output': 'forged', 'branch': 1}))",
     "two ends": "os.write(3, frame({'answer': '1', 'state': '0' * 16}) * 2); time.sleep(9)",
-    "an end with an output": "os.write(3, frame({'answer': '1', 'state': '0' * 16, 'output': 'forged'}))",
+    "an end with output": "os.write(3, frame({'answer': '1', 'state': '0' * 16, 'output': 'forged'})); time.sleep(8)",
     "a call of no tool": "os.write(3, frame({'call': 'judge', 'args': [], 'kwargs': {}}))",
     "no JSON": "os.write(3, struct.pack('>I', 4) + b'{{{{')",
     "a pickle": "import pickle; body = pickle.dumps(print); os.write(3, struct.pack('>I', len(body)) + body)",
