@@ -38,10 +38,15 @@ def result(dial: str, value: str, seed: int, report: Mapping[str, Any]) -> dict[
 
 
 def table(results: Iterable[Result]) -> str:
-    rows = defaultdict[tuple[str, str], list[Result]](list)
+    """Cells whose control could not be made are named below the rows, and count in none."""
+    rows, lacking = defaultdict[tuple[str, str], list[Result]](list), list[str]()
     for one in results:
-        rows[one["dial"], one["value"]].append(one)
-    return HEAD + "".join(_row(dial, value, found) for (dial, value), found in rows.items())
+        if "imitation" in one["scores"]:
+            rows[one["dial"], one["value"]].append(one)
+        else:
+            why = (one["control"] or {}).get("lacks") or "no reason is known"
+            lacking.append(f"\nNot counted: {one['dial']}, {one['value']}, seed {one['seed']}: {why}\n")
+    return HEAD + "".join(_row(dial, value, found) for (dial, value), found in rows.items()) + "".join(lacking)
 
 
 def _row(dial: str, value: str, found: Sequence[Result]) -> str:

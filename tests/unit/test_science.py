@@ -26,12 +26,6 @@ def test_each_cell_is_a_manifest_of_its_own_with_the_ledgers_files(tmp_path: Pat
         assert (file.parent / run.spec.tasks.train.uri).resolve() == TOP / "examples/ledger/data/train.jsonl"
 
 
-def test_manifests_that_have_results_are_still_what_the_cells_say() -> None:
-    made = {cell.name: dict(cell.manifest) for cell in cells(BASE)}
-    for file in (TOP / "docs" / "science" / "results").glob("*.json"):
-        assert yaml.safe_load((file.parents[1] / "manifests" / f"{file.stem}.yaml").read_text()) == made[file.stem]
-
-
 def report(imitation: float, sft: float) -> dict[str, Any]:
     scores = {"init": 0.3, "imitation": imitation, "sft": 0.4, "sft-2": sft}
     return {
@@ -50,6 +44,15 @@ def test_a_row_has_the_last_rounds_student_and_what_each_way_cost_over_the_seeds
     row = table(found).splitlines()[-1]
     assert row.startswith("| rounds | two | 2 | 30.0 [30.0, 30.0] | 71.0 [58.3, 83.7] | 77.0 [38.9, 115.1] | +6.0 [")
     assert row.endswith("| 88 and 90 | 800 and 800 |")
+
+
+def test_a_cell_without_its_control_is_named_and_counts_in_no_row() -> None:
+    failed = report(0.7, 0.74)
+    del failed["scores"][1]
+    failed["control"]["lacks"] = "failed: out of memory"
+    told = table([result("rounds", "two", 0, report(0.7, 0.74)), result("rounds", "two", 3, failed)])
+    assert "| rounds | two | 1 |" in told
+    assert told.endswith("Not counted: rounds, two, seed 3: failed: out of memory\n")
 
 
 @pytest.mark.parametrize(("values", "words"), [([74.0], "74.0"), ([1.0, 3.0, 5.0], "3.0 [-2.0, 8.0]")])
