@@ -86,6 +86,7 @@ async def pods(body: kopf.Body, labels: kopf.Labels, **_: Any) -> dict[str, Any]
 @kopf.on.event(*RUNS)
 async def run_changed(
     uid: str,
+    resource: kopf.Resource,
     memo: kopf.Memo,
     runs: kopf.Index[str, Any],
     jobs: kopf.Index[str, Any],
@@ -93,6 +94,7 @@ async def run_changed(
     deployments: kopf.Index[str, Any],
     **_: Any,
 ) -> None:
+    memo.operator.hears(resource.kind)
     memo.operator.sees(runs, jobs, pods, deployments)
     memo.operator.queue.add(uid)
 
@@ -100,7 +102,8 @@ async def run_changed(
 @kopf.on.event(*JOBS, labels=OURS)
 @kopf.on.event(*DEPLOYMENTS, labels=OURS)
 @kopf.on.event(*PODS, labels=OURS)
-async def child_changed(labels: kopf.Labels, memo: kopf.Memo, **_: Any) -> None:
+async def child_changed(labels: kopf.Labels, resource: kopf.Resource, memo: kopf.Memo, **_: Any) -> None:
+    memo.operator.hears(resource.kind)
     memo.operator.queue.add(labels[UID])
 
 

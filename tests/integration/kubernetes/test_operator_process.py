@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from kubernetes import client
+from prometheus_client.parser import text_string_to_metric_families
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.processes import Daemon, free_ports, start
 from tests.cluster.waiting import eventually
@@ -70,6 +71,24 @@ def health(port: int) -> int:
         return error.code
 
 
+def news_ages(port: int) -> dict[str, float]:
+    """Seconds by kind."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as reply:
+        families = text_string_to_metric_families(reply.read().decode())
+    [found] = [one for one in families if one.name == "score_operator_news_age_seconds"]
+    return {sample.labels["kind"]: sample.value for sample in found.samples}
+
+
+def hears_of_all(port: int) -> None:
+    ages = news_ages(port)
+    assert ages.keys() == {"DistillationRun", "Job", "Deployment", "Pod"}
+    assert max(ages.values()) < 10, ages
+
+
+def has_heard_nothing(port: int) -> None:
+    assert news_ages(port)["DistillationRun"] > 20
+
+
 def is_healthy(port: int) -> None:
     assert health(port) == 200
 
@@ -106,15 +125,19 @@ def test_of_two_operators_one_acts_and_the_other_takes_over(team: Team, tmp_path
 
 def test_an_operator_whose_watch_has_fallen_silent_is_not_healthy(team: Team, tmp_path: Path) -> None:
     plane = team.plane
+    [metrics] = free_ports(1)
     with way(plane.where.apiserver) as through:
         kubeconfig = tmp_path / "kubeconfig"
         kubeconfig.write_text(plane.admin.read_text().replace(f":{plane.where.apiserver}", f":{through.port}"))
-        daemon, port = team.operator(tmp_path / "log", KUBECONFIG=kubeconfig, SCORE_CHECK_SECONDS=1)
+        daemon, port = team.operator(
+            tmp_path / "log", KUBECONFIG=kubeconfig, SCORE_CHECK_SECONDS=1, SCORE_METRICS_PORT=metrics
+        )
         try:
             eventually(lambda: is_healthy(port))
             team.run("heard")
             eventually(lambda: team.started("heard"))
             is_healthy(port)
+            eventually(lambda: hears_of_all(metrics))
             through.freeze()
             team.run("unheard")
 
@@ -123,5 +146,6 @@ def test_an_operator_whose_watch_has_fallen_silent_is_not_healthy(team: Team, tm
                 assert health(port) == 500
 
             eventually(is_ill, within=90)
+            eventually(lambda: has_heard_nothing(metrics), within=90)
         finally:
             daemon.kill()

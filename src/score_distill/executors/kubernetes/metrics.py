@@ -15,6 +15,11 @@ WRITES = Counter("score_operator_api_writes_total", "Writes to the API server", 
 ERRORS = Counter("score_operator_reconcile_errors_total", "Passes that failed", ["error"])
 QUEUE = Gauge("score_operator_queue_depth", "Runs that wait for a pass")
 LATE = Gauge("score_operator_objects_late", "Objects of which the watch brought no news for a minute", ["kind"])
+NEWS_AGE = Gauge(
+    "score_operator_news_age_seconds",
+    "Seconds since a watch brought an event, or the API server had none to bring",
+    ["kind"],
+)
 LEADS = Gauge("score_operator_leads", "1 while this operator holds the Lease and acts")
 
 RUN = ("namespace", "run")

@@ -5,6 +5,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from kubernetes.client.exceptions import ApiException
@@ -23,6 +24,7 @@ from score_distill.executors.kubernetes.settings import Settings
 from score_distill.executors.kubernetes.workqueue import WorkQueue
 
 Index = Mapping[str, Iterable[Any]]
+KINDS = ("DistillationRun", "Job", "Deployment", "Pod")
 
 
 class Operator:
@@ -40,11 +42,22 @@ class Operator:
         self._has_indexes = False
         self._checked = time.time()
         self._late: dict[str, int] = {}
+        self._heard: dict[str, float] = {}
+        for kind in KINDS:
+            self.hears(kind)
+            metrics.NEWS_AGE.labels(kind).set_function(partial(self._news_age, kind))
 
     def sees(self, runs: Index, jobs: Index, pods: Index, deployments: Index) -> None:
         """The live indexes, by the uid of the run."""
         self._runs, self._jobs, self._pods, self._deployments = runs, jobs, pods, deployments
         self._has_indexes = True
+
+    def hears(self, kind: str) -> None:
+        """The watch of that kind brought an event, or had none to bring."""
+        self._heard[kind] = time.monotonic()
+
+    def _news_age(self, kind: str) -> float:
+        return time.monotonic() - self._heard[kind]
 
     def known(self) -> list[str]:
         return list(self._runs)
@@ -56,9 +69,9 @@ class Operator:
     async def check_watches(self) -> None:
         """Compare the indexes with the API server; what it cannot say just now is no sign of deafness."""
         self._checked = time.time()
-        indexes = {"DistillationRun": self._runs, "Job": self._jobs, "Deployment": self._deployments, "Pod": self._pods}
-        for kind, index in indexes.items():
+        for kind, index in zip(KINDS, (self._runs, self._jobs, self._deployments, self._pods), strict=True):
             if kind != "DistillationRun" and not self._has_indexes:
+                self.hears(kind)
                 continue  # no run was ever seen: children that somebody left behind are nobody's news
             label = "" if kind == "DistillationRun" else UID
             try:
@@ -70,6 +83,8 @@ class Operator:
             seen = {one["uid"]: one["resourceVersion"] for one in bodies}
             self._late[kind] = len(self._freshness[kind].late(listed, seen))
             metrics.LATE.labels(kind).set(self._late[kind])
+            if not self._late[kind]:
+                self.hears(kind)
 
     def ailing(self, now: float) -> str | None:
         """Why the operator should be started anew, if it should."""
