@@ -1,6 +1,7 @@
 """`make bench`: every figure against its peer in the same run on this machine, as one table.
 
-Needs a finished quickstart in ./runs for the RL row. Figures are ratios: absolute times say more about the neighbours.
+The RL row needs a finished quickstart in ./runs, and says so where there is none. Figures are ratios: absolute times
+say more about the neighbours.
 """
 
 import asyncio
@@ -17,12 +18,13 @@ from rich.table import Table
 
 from score_distill.agent.formats import read_tasks
 
+ROOT = Path(__file__).parent.parent
 COLUMNS = ("what", "against", "target", "measured", "detail")
-APART = ("bench/training.py", "bench/sandbox.py", "bench/reconcile.py")
+APART = ("bench.training", "bench.sandbox", "bench.reconcile")
 
 
 def main() -> None:
-    rows = [row for script in APART for row in apart(script)]
+    rows = [row for module in APART for row in apart(module)]
     rows.append(memory.measure())
     rows += asyncio.run(with_servers())
     table = Table(*COLUMNS)
@@ -31,9 +33,9 @@ def main() -> None:
     Console(width=max(160, Console().width)).print(table)
 
 
-def apart(script: str) -> list[dict[str, Any]]:
+def apart(module: str) -> list[dict[str, Any]]:
     """The rows of a benchmark that wants a process of its own."""
-    done = subprocess.run([sys.executable, script], check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([sys.executable, "-m", module], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     return [
         {**row, "measured": f"{row['ratio']} x", "detail": f"{row['ours']} against {row['peer']}"}
@@ -51,5 +53,5 @@ async def with_servers() -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent.parent))
+    sys.path.insert(0, str(ROOT))
     main()
