@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import yaml
-from science.cells import cells
+from science import horizons
+from science.cells import HORIZON, cells
 from science.results import result, table
 
 TOP = Path(__file__).parent.parent
@@ -22,6 +23,8 @@ def main(words: list[str]) -> int:
         kept = PLACE / "results" / f"{cell.name}.json"
         if kept.exists() or (words and not any(word in cell.name for word in words)):
             continue
+        if cell.dial == HORIZON:
+            horizons.make(TOP)
         manifest = PLACE / "manifests" / f"{cell.name}.yaml"
         write(manifest, yaml.safe_dump(dict(cell.manifest), sort_keys=False))
         done = subprocess.run([Path(sys.executable).with_name("score-distill"), "run", manifest], check=False)

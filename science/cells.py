@@ -7,11 +7,49 @@ optimizer steps as correction (`spec.method.control`), so a cell's own report co
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 SEEDS = range(5)
 
+HORIZON, HORIZONS = "steps of a task", (5, 10, 20, 40)
+MADE = Path("runs/science")  # by `horizons.py`, for the cells whose tasks are longer than the quickstart's
+
+
+def data(steps: int) -> Path:
+    return MADE / "data" / f"{steps}-steps"
+
+
+def model(name: str) -> Path:
+    return MADE / "models" / f"long-{name}"
+
+
+def _horizon(steps: int) -> Mapping[str, Any]:
+    """As many steps of all tasks together at every horizon, so fewer tasks where they are longer."""
+    return {
+        "student.model": _from_manifests(model("student")),
+        "student.serving.contextLength": 1536,
+        "teacher.model": _from_manifests(model("teacher")),
+        "teacher.serving.contextLength": 1536,
+        "tasks.train.uri": _from_manifests(data(steps) / "train.jsonl"),
+        "tasks.train.limit": 4000 // steps,
+        "tasks.eval": [
+            {"name": "ledger", "uri": _from_manifests(data(steps) / "eval.jsonl"), "metric": "exact", "limit": 500}
+        ],
+        "method.agent.maxSteps": steps + 6,
+        "method.correction.maxCorrections": 16,
+        **{f"method.{step}.{tokens}": 1280 for step in ("warmup", "sft") for tokens in ("batchTokens", "packTokens")},
+        "method.warmup.epochs": 20,
+        "method.sft.epochs": 12,
+    }
+
+
+def _from_manifests(path: Path) -> str:
+    return f"../../../{path}"
+
+
 DIALS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    HORIZON: {str(steps): _horizon(steps) for steps in HORIZONS},
     "student at mentoring": {
         "weak": {"method.warmup.epochs": 2},
         "strong": {},

@@ -38,6 +38,7 @@ FINISH = "final_answer_print(x)"
 OTHERS = ("person", "item", "both")
 DISTRACTOR_KINDS = (*OTHERS, *IDLE_KINDS)
 MAX_COUNT = 999
+FACTS = (3, 8)
 
 Split = Literal["pretrain", "train", "eval"]
 Message = dict[str, str]
@@ -80,19 +81,22 @@ def split_of(task_id: str) -> Split:
     return "train" if bucket == 0 else "eval" if bucket == 1 else "pretrain"
 
 
-def tasks(rng: random.Random, split: Split, part: Part = WHOLE) -> Iterator[Task]:
-    """Endless tasks of one split, without repetition; reproducible from the state of `rng`."""
+def tasks(rng: random.Random, split: Split, part: Part = WHOLE, facts: tuple[int, int] = FACTS) -> Iterator[Task]:
+    """Endless tasks of one split, without repetition; reproducible from the state of `rng`.
+
+    `facts`: the fewest and the most that a task has; it takes two steps more.
+    """
     seen: set[str] = set()
     while True:
-        task = _task(rng, part)
+        task = _task(rng, part, facts)
         if split_of(task.id) == split and task.id not in seen:
             seen.add(task.id)
             yield task
 
 
-def _task(rng: random.Random, part: Part) -> Task:
+def _task(rng: random.Random, part: Part, lengths: tuple[int, int]) -> Task:
     person, item = rng.choice(NAMES), rng.choice(ITEMS)
-    facts = rng.randint(3, 8)
+    facts = rng.randint(*lengths)
     changes = rng.randint((facts + 1) // 2 - 1, facts - 1)
     events = ["change"] * changes + ["distractor"] * (facts - 1 - changes)
     rng.shuffle(events)

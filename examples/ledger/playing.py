@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from examples.ledger.family import OBSERVATION, Message, Task
 from examples.ledger.interpreter import State, run
-from examples.ledger.tokenizer import CONTEXT
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 MAX_STEPS = 14
+SPARE_STEPS = 6
 TURN_TOKENS = 40
 BATCH = 128
 
@@ -71,11 +71,12 @@ class Player:
         prompts = [
             self.tokenizer.apply_chat_template(p.messages(), tokenize=False, add_generation_prompt=True) for p in played
         ]
-        encoded = [ids[:CONTEXT] for ids in self.tokenizer(prompts, add_special_tokens=False)["input_ids"]]
+        context = self.model.config.max_position_embeddings
+        encoded = [ids[:context] for ids in self.tokenizer(prompts, add_special_tokens=False)["input_ids"]]
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
         turns = [""] * len(encoded)
         for chunk in (order[i : i + BATCH] for i in range(0, len(order), BATCH)):
-            fitting = [i for i in chunk if len(encoded[i]) + TURN_TOKENS <= CONTEXT]
+            fitting = [i for i in chunk if len(encoded[i]) + TURN_TOKENS <= context]
             if fitting:
                 batch = self.tokenizer.pad({"input_ids": [encoded[i] for i in fitting]}, return_tensors="pt")
                 with torch.no_grad():
@@ -86,9 +87,9 @@ class Player:
         return turns
 
     def play(self, tasks: list[Task]) -> list[Played]:
-        """Plays every task to its answer or to MAX_STEPS."""
+        """Plays every task to its answer, or to MAX_STEPS; with many facts, SPARE_STEPS more than there are."""
         played = [Played(task) for task in tasks]
-        for _ in range(MAX_STEPS):
+        for _ in range(max(MAX_STEPS, *(len(task.documents) + SPARE_STEPS for task in tasks))):
             going = [i for i, p in enumerate(played) if p.state.answer is None]
             if not going:
                 break

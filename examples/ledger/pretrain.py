@@ -13,12 +13,12 @@ import random
 import time
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import torch
-from examples.ledger.family import STUDENT_PART, WHOLE, Part, solution, tasks
+from examples.ledger.family import FACTS, STUDENT_PART, WHOLE, Part, solution, tasks
 from examples.ledger.muon import Muon
 from examples.ledger.tokenizer import CONTEXT, build
 from examples.ledger.wandering import wander
@@ -33,7 +33,10 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one model is made; `wandering` is the share of trajectories with mistakes in them."""
+    """How one model is made; `wandering` is the share of trajectories with mistakes in them.
+
+    `facts`: the fewest and the most of a task; `context`: tokens that hold the longest trajectory.
+    """
 
     layers: int
     width: int
@@ -42,6 +45,8 @@ class Recipe:
     wandering: float
     updates: int
     batch: int = 8
+    facts: tuple[int, int] = FACTS
+    context: int = CONTEXT
     muon_rate: float = 0.02
     adamw_rate: float = 3e-3
     warmup: int = 60
@@ -52,6 +57,8 @@ RECIPES = {
     "teacher": Recipe(layers=4, width=128, mlp=352, part=WHOLE, wandering=0.3, updates=1800),
     "student": Recipe(layers=3, width=96, mlp=256, part=STUDENT_PART, wandering=0.0, updates=1600),
 }
+for name in tuple(RECIPES):  # the same for tasks of up to 40 steps, which are four times as long
+    RECIPES[f"long-{name}"] = replace(RECIPES[name], batch=4, facts=(3, 38), context=2048)
 
 
 @dataclass(frozen=True)
@@ -65,11 +72,11 @@ class Row:
 def rows(rng: random.Random, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[Row]:
     """Endless training rows of the recipe's part of the family."""
     assistant, end = tokenizer.convert_tokens_to_ids(["<|assistant|>", "<|end|>"])
-    for task in tasks(rng, "pretrain", recipe.part):
+    for task in tasks(rng, "pretrain", recipe.part, recipe.facts):
         if rng.random() < recipe.wandering:
             messages, right = wander(rng, task, rng.choice((0.1, 0.2, 0.4)))
         else:
-            messages, right = solution(task), [True] * CONTEXT
+            messages, right = solution(task), [True] * recipe.context
         ids = tokenizer.encode(tokenizer.apply_chat_template(messages, tokenize=False), add_special_tokens=False)
         learnt, turn, inside = [], -1, False
         for token in ids:
@@ -78,7 +85,7 @@ def rows(rng: random.Random, tokenizer: PreTrainedTokenizerFast, recipe: Recipe)
                 turn, inside = turn + 1, True
             elif token == end:
                 inside = False
-        yield Row(ids[:CONTEXT], learnt[:CONTEXT])
+        yield Row(ids[: recipe.context], learnt[: recipe.context])
 
 
 def batches(rng: random.Random, stream: Iterator[Row], size: int, pad: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -109,7 +116,7 @@ def create(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausal
             num_attention_heads=recipe.width // HEAD_SIZE,
             num_key_value_heads=recipe.width // HEAD_SIZE,
             head_dim=HEAD_SIZE,
-            max_position_embeddings=CONTEXT,
+            max_position_embeddings=recipe.context,
             rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
             tie_word_embeddings=False,
             bos_token_id=None,
@@ -182,7 +189,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(arguments.seed)
     rng = random.Random(f"{arguments.model} {arguments.seed}")
-    tokenizer = build()
+    tokenizer = build(recipe.context)
     model = create(recipe, tokenizer)
     print(f"{arguments.model}: {model.num_parameters()} parameters", flush=True)
     stream = batches(rng, rows(rng, tokenizer, recipe), recipe.batch, tokenizer.pad_token_id)

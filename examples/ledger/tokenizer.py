@@ -47,8 +47,8 @@ def family_texts() -> list[str]:
     return [*frame, *steps, *sentences, *thoughts, *code, *people, *things, *numbers, *ERRORS]
 
 
-def build() -> PreTrainedTokenizerFast:
-    """The tokenizer with its chat template, in memory."""
+def build(context: int = CONTEXT) -> PreTrainedTokenizerFast:
+    """The tokenizer with its chat template, in memory, for models of `context` tokens."""
     splitter = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
@@ -72,7 +72,7 @@ def build() -> PreTrainedTokenizerFast:
         additional_special_tokens=list(ROLES),
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
-        model_max_length=CONTEXT,
+        model_max_length=context,
     )
 
 

@@ -14,6 +14,7 @@ from examples.ledger.interpreter import State, run
 from examples.ledger.language import ITEMS, NAMES, QUESTION, asked
 
 MAX_STEPS = 12
+SPARE_STEPS = 4
 
 
 def wander(rng: random.Random, task: Task, mistakes: float) -> tuple[list[Message], list[bool]]:
@@ -21,7 +22,8 @@ def wander(rng: random.Random, task: Task, mistakes: float) -> tuple[list[Messag
     messages = [{"role": "user", "content": task.question}]
     right: list[bool] = []
     observation, state = "", State()
-    while state.answer is None and len(right) < MAX_STEPS:
+    longest = max(MAX_STEPS, len(task.documents) + SPARE_STEPS)
+    while state.answer is None and len(right) < longest:
         step = next_step(task.question, observation)
         wrong = rng.random() < mistakes
         if wrong:

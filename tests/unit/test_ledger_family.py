@@ -6,6 +6,7 @@ from itertools import islice
 import pytest
 from examples.ledger.family import (
     END_OF_DOCUMENTS,
+    FACTS,
     STUDENT_PART,
     WHOLE,
     next_step,
@@ -20,8 +21,8 @@ from examples.ledger.wandering import wander
 QUESTION = "How many cups does Mia have at the end?"
 
 
-def sample(split="eval", count=100, part=WHOLE, seed=0):
-    return list(islice(tasks(random.Random(seed), split, part), count))
+def sample(split="eval", count=100, part=WHOLE, seed=0, facts=FACTS):
+    return list(islice(tasks(random.Random(seed), split, part, facts), count))
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,13 @@ def test_splits_are_disjoint_and_reproducible():
     assert all(split_of(task) == split for split, ids in by_split.items() for task in ids)
     assert len(set.union(*by_split.values())) == 600
     assert sample("eval", 20, seed=3) == sample("eval", 20, seed=3) != sample("eval", 20, seed=4)
+
+
+@pytest.mark.parametrize("count", [3, 38])
+def test_a_task_has_as_many_facts_as_are_asked_for_and_takes_two_steps_more(count):
+    for task in sample(facts=(count, count)):
+        turns = [message for message in solution(task) if message["role"] == "assistant"]
+        assert (len(task.documents), len(turns)) == (count, count + 2)
 
 
 def test_student_part_lacks_operations_that_the_whole_has():

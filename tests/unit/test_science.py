@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from science.cells import DIALS, SEEDS, cells
+from science.cells import DIALS, HORIZON, SEEDS, cells, data
 from science.results import interval, result, table
 
 from score_distill import manifest
@@ -23,7 +23,8 @@ def test_each_cell_is_a_manifest_of_its_own_with_the_ledgers_files(tmp_path: Pat
         copy.write_text(yaml.safe_dump(dict(cell.manifest)))
         run = manifest.read(copy)
         assert (run.metadata.name, run.spec.seed, run.spec.method.control) == (cell.name, cell.seed, "Imitation")
-        assert (file.parent / run.spec.tasks.train.uri).resolve() == TOP / "examples/ledger/data/train.jsonl"
+        files = data(int(cell.value)) if cell.dial == HORIZON else Path("examples/ledger/data")
+        assert (file.parent / run.spec.tasks.train.uri).resolve() == TOP / files / "train.jsonl"
 
 
 def report(imitation: float, sft: float) -> dict[str, Any]:
