@@ -68,9 +68,6 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 @settings(
     max_examples=100,
-    deadline=None,
-    derandomize=True,
-    database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(talk=TALK, opened=st.booleans())

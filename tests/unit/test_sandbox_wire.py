@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from score_distill.sandbox.wire import Unpacker, WireError, pack
 
-VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner))
-MESSAGES = st.lists(st.dictionaries(st.text(), VALUES, max_size=3), max_size=5)
+VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=4)
+MESSAGES = st.lists(st.dictionaries(st.text(), VALUES, max_size=2), max_size=3)
 
 
 @given(MESSAGES, st.integers(1, 50))

@@ -28,7 +28,7 @@ def test_best_fit_prefers_the_tighter_of_two_rooms():
 
 
 @given(st.lists(st.integers(1, 64), max_size=80))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_packs_hold_every_row_once_within_capacity_and_no_two_would_fit_in_one(sizes: list[int]):
     packs = best_fit_decreasing(sizes, capacity=64)
     assert sorted(row for pack in packs for row in pack) == list(range(len(sizes)))
