@@ -36,6 +36,14 @@ def searching(search: dict[str, Any]) -> dict[str, Any]:
     return spec | {"tools": ["python", "search"], "search": search}
 
 
+ON_POLICY = ["OnPolicyDistillation"]
+
+
+def distilling(**spec: Any) -> dict[str, Any]:
+    """The spec of ``good()`` with on-policy distillation as a control, and ``spec`` laid over it."""
+    return good()["spec"] | {"method": {"rl": {"controls": ON_POLICY}}} | spec
+
+
 def changed(path: str, value: Any, base: dict[str, Any] | None = None) -> dict[str, Any]:
     """``base`` with ``value`` at a path such as ``spec.tasks.eval.0.uri``."""
     names = path.split(".")
@@ -70,6 +78,15 @@ BETWEEN_FIELDS: list[Fault] = [
     ("spec.method.rl.rewards", {"avoid": 0.6}, "rewards must not grow"),
     ("spec.method.rl", {"enabled": False, "controls": ["FullHorizon"]}, "controls needs enabled"),
     ("spec.method.rl.controls", ["FullHorizon", "FullHorizon"], "spec.method.rl.controls"),
+    ("spec.method.rl", {"controls": ON_POLICY, "sampling": {"temperature": 0.7}}, "temperature 1 and topP 1"),
+    ("spec.method.rl", {"controls": ON_POLICY, "sampling": {"topP": 0.9}}, "temperature 1 and topP 1"),
+    ("spec", distilling(teacher={"endpoint": {"url": "https://x/v1", "model": "m"}}), "needs teacher.model"),
+    ("spec", distilling(teacher={"ref": {"name": "shared"}}), "needs teacher.model"),
+    (
+        "spec",
+        distilling(student={"model": "hf://a/b", "serving": {"contextLength": 16384}}),
+        "at least student.serving.contextLength",
+    ),
     ("spec.tools", ["read"], "tools must contain python"),
     ("spec.tools", ["python", "python"], "Duplicate value"),
     ("spec.tools", ["python", "search"], "search must be given when tools contains search"),

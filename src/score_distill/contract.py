@@ -10,12 +10,15 @@ from typing import Literal
 
 from pydantic import Field, FiniteFloat
 
-from score_distill.api import Model, Score, Spec
+from score_distill.api import RL_CONTROLS, Model, Score, Spec
 
 Verb = Literal["prepare", "demonstrate", "sft", "mentor", "rl", "evaluate"]
 
-CONTROLS = {"full-horizon": "FullHorizon", "more-demos": "Imitation", "imitate": "Imitation"}
+CONTROLS_OF_RL = {step: control for control, step in RL_CONTROLS.items()}
+CONTROLS = {**CONTROLS_OF_RL, "more-demos": "Imitation", "imitate": "Imitation"}
 """The steps of controls; one that fails leaves a run without that comparison, and is not the end of it."""
+
+ON_POLICY = RL_CONTROLS["OnPolicyDistillation"]
 
 TERMINATION_BYTES = 4096  # what a kubelet keeps of a termination message
 MESSAGE_BYTES = 1500

@@ -48,6 +48,15 @@ def _fewer_step_tokens(role: str, unless: str = "") -> Rule:
     return rule(f"{unless}{tokens} < {context}", message)
 
 
+def _context_of_teacher() -> Rule:
+    context, least = (
+        f"self.{role}.?serving.?contextLength.orValue({Serving().context_length})" for role in ("teacher", "student")
+    )
+    message = "teacher.serving.contextLength must be at least student.serving.contextLength with OnPolicyDistillation"
+    return rule(f"!({SCORED}) || {context} >= {least}", message)
+
+
+SCORED = "self.?method.?rl.?controls.orValue([]).exists(one, one == 'OnPolicyDistillation')"
 ROOT = [
     rule(f"self.metadata.name.size() <= {LONGEST_NAME}", f"metadata.name must have at most {LONGEST_NAME} characters"),
     rule("self.metadata.name.matches('^[a-z]')", "metadata.name must begin with a letter, as names of Services do"),
@@ -85,7 +94,13 @@ RULES: dict[str, list[Rule]] = {
             "self.enabled || !has(self.controls) || self.controls.size() == 0",
             "controls needs enabled: true (a control is compared with the student of RL)",
             "controls",
-        )
+        ),
+        rule(
+            "!has(self.controls) || !self.controls.exists(one, one == 'OnPolicyDistillation') || "
+            "!has(self.sampling) || self.sampling.temperature == 1.0 && self.sampling.topP == 1.0",
+            "sampling must have temperature 1 and topP 1 with controls OnPolicyDistillation",
+            "sampling",
+        ),
     ],
     "Method": [
         rule(
@@ -115,6 +130,12 @@ RULES: dict[str, list[Rule]] = {
         ),
         _fewer_step_tokens("student"),
         _fewer_step_tokens("teacher", "has(self.teacher.endpoint) || "),
+        rule(
+            f"!({SCORED}) || has(self.teacher.model)",
+            "method.rl.controls OnPolicyDistillation needs teacher.model (its tokenizer must be the student's)",
+            "method.rl.controls",
+        ),
+        _context_of_teacher(),
     ],
 }
 

@@ -82,6 +82,7 @@ def parse(data: object, source: str = "") -> DistillationRun:
 def contradictions(run: DistillationRun) -> tuple[str, ...]:
     """What fields that are right one by one say against each other."""
     spec, method = run.spec, run.spec.method
+    scored = "OnPolicyDistillation" in method.rl.controls
     faults: list[tuple[bool, str]] = [
         (
             method.agent.plan and method.agent.max_steps < 2,
@@ -115,6 +116,17 @@ def contradictions(run: DistillationRun) -> tuple[str, ...]:
             spec.teacher.endpoint is None and method.agent.step_tokens >= spec.teacher.serving.context_length,
             f"spec.method.agent.stepTokens: {method.agent.step_tokens}; must be less than "
             f"spec.teacher.serving.contextLength ({spec.teacher.serving.context_length})",
+        ),
+        (
+            scored and spec.teacher.model is None,
+            "spec.method.rl.controls: OnPolicyDistillation; needs spec.teacher.model (the tokenizer of an endpoint "
+            "or of a shared Teacher cannot be compared with the student's)",
+        ),
+        (
+            scored and spec.teacher.serving.context_length < spec.student.serving.context_length,
+            f"spec.teacher.serving.contextLength: {spec.teacher.serving.context_length}; must be at least "
+            f"spec.student.serving.contextLength ({spec.student.serving.context_length}) with "
+            "spec.method.rl.controls OnPolicyDistillation (the teacher scores whole conversations of the student)",
         ),
     ]
     faults += [

@@ -20,6 +20,9 @@ class FakeTeacher:
     async def generate(self, prompt: Sequence[int], **_: Any) -> Completion:
         raise AssertionError("a teacher is asked by messages")
 
+    async def score(self, tokens: Sequence[int]) -> Completion:
+        return Completion("", Usage(prompt=len(tokens), completion=1), logprobs=(-1.0,) * (len(tokens) - 1))
+
 
 async def ask(ledger: Ledger, question: str, role: str = "teacher") -> Completion:
     caller = Caller(FakeTeacher(), ledger, role, "r", "task", "act")  # type: ignore[arg-type]
@@ -57,3 +60,19 @@ async def test_the_student_is_free() -> None:
     ledger = Ledger(lambda _: None, teacher_tokens=1)
     await ask(ledger, "a")
     await ask(ledger, "b", role="student")
+
+
+async def test_what_the_teacher_reads_to_score_is_paid_for_once() -> None:
+    written: list[Record] = []
+    ledger = Ledger(written.append, teacher_tokens=12)
+    caller = Caller(FakeTeacher(), ledger, "teacher", "r", "task", "score")  # type: ignore[arg-type]
+    first = await caller.score([1, 2, 3])
+    assert await caller.score([1, 2, 3]) == first
+    await caller.score(range(9))
+    assert ledger.account.rows() == [
+        {"role": "teacher", "purpose": "score", "calls": 2, "prompt": 12, "cached": 0, "completion": 2}
+    ]
+    with pytest.raises(BudgetSpent, match="14 are spent"):
+        await caller.score([3, 2, 1])
+    again = Caller(FakeTeacher(), Ledger(written.append, past=written), "teacher", "r", "task", "score")  # type: ignore[arg-type]
+    assert await again.score([1, 2, 3]) == first and len(written) == 2

@@ -298,9 +298,15 @@ async def test_no_more_requests_in_flight_than_allowed():
 
 async def test_prompt_logprobs_are_those_of_the_given_tokens():
     given = [None, {"8": {"logprob": -1.5}, "1": {"logprob": -0.1}}, {"9": {"logprob": -2.5}}]
-    server = FakeServer({"choices": [{"prompt_logprobs": given}]})
+    server = FakeServer(
+        {"choices": [{"prompt_logprobs": given}], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}
+    )
     async with client(server) as one:
         assert await one.prompt_logprobs([7, 8, 9]) == [-1.5, -2.5]
+        said = await one.score([7, 8, 9])
+    assert (said.tokens, said.logprobs, said.usage) == ((8, 9), (-1.5, -2.5), Usage(prompt=3, completion=1))
+    path, body = server.asked[-1]
+    assert (path, body["prompt"], body["max_tokens"]) == ("/v1/completions", [7, 8, 9], 1)
 
 
 class FakeAdmin:

@@ -68,6 +68,21 @@ def test_full_horizon_reinforces_the_same_student_after_rl_and_stands_beside_it(
     assert spec.method.evaluated == ("base", "init", "sft", "sft-2", "full-horizon", "rl", "teacher")
 
 
+def test_on_policy_distillation_is_a_step_beside_full_horizon_and_has_a_teacher_that_only_acts() -> None:
+    both = {"rl": {"controls": ["OnPolicyDistillation", "FullHorizon"]}}
+    spec = run(method=both, teacher={"model": "t", "prompt": "Bare"}).spec
+    steps = {step.name: step for step in steps_of(spec)}
+    assert list(steps)[-4:] == ["rl", "full-horizon", "distil-on-policy", "evaluate"]
+    assert steps["distil-on-policy"].inputs == steps["full-horizon"].inputs == ("prepare", "mentor", "sft", "rl")
+    assert "teacher" not in steps["rl"].needs | steps["full-horizon"].needs
+    assert steps["distil-on-policy"].needs == steps["rl"].needs | {"teacher"}
+    assert steps["evaluate"].inputs[-2:] == ("full-horizon", "distil-on-policy")
+    assert spec.method.evaluated == ("base", "init", "sft", "full-horizon", "distil-on-policy", "rl", "teacher")
+    alone = run(method={"rl": {"controls": ["OnPolicyDistillation"]}}).spec
+    assert [step.name for step in steps_of(alone)] == [*ORDER[:-1], "distil-on-policy", "evaluate"]
+    assert "full-horizon" not in alone.method.evaluated
+
+
 def test_a_round_mentors_the_student_of_the_one_before_and_trains_on_all_corrections_so_far() -> None:
     steps = steps_of(run(method={"rounds": 3, "control": "Imitation"}).spec)
     rounds = ["mentor", "sft", "mentor-2", "sft-2", "mentor-3", "sft-3"]
@@ -121,6 +136,14 @@ def test_a_control_is_estimated_at_what_the_corrections_of_its_half_cost() -> No
         tokens = {one.step.name: one.tokens for one in plan(run(method=method), {}, TASKS).steps}
         assert tokens["more-demos"].teacher == round(share * tokens["mentor"].teacher) > 0
         assert tokens["imitate"].teacher == 0
+
+
+def test_on_policy_distillation_is_estimated_at_what_the_teacher_reads() -> None:
+    method = {"rl": {"controls": ["FullHorizon", "OnPolicyDistillation"]}}
+    tokens = {one.step.name: one.tokens for one in plan(run(method=method), {}, TASKS).steps}
+    assert tokens["distil-on-policy"].student == tokens["full-horizon"].student == tokens["rl"].student > 0
+    assert 0 < tokens["distil-on-policy"].teacher < tokens["distil-on-policy"].student
+    assert tokens["full-horizon"].teacher == 0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from score_distill.train.advantage import group_relative, reverse_kl
+from score_distill.train.advantage import BOUND, group_relative, towards_teacher
 
 
 def test_advantages_by_hand():
@@ -25,9 +25,14 @@ def test_rewards_equal_up_to_rounding_are_still_equal_when_they_are_the_same_num
 
 
 def test_on_policy_distillation_pulls_each_token_to_the_teacher():
-    assert reverse_kl([-1.0, -3.0], [-2.0, -0.5]) == (1.0, -2.5)
+    assert towards_teacher([-1.0, -3.0], [-2.0, -0.5]) == (1.0, -2.5)
+
+
+def test_a_token_that_the_teacher_finds_impossible_does_not_outweigh_all_others():
+    assert towards_teacher([-9999.0, -0.1], [-0.5, -30.0]) == (-BOUND, BOUND)
+    assert towards_teacher([-9.0], [-1.0], bound=2.0) == (-2.0,)
 
 
 def test_logprobs_of_other_tokens_cannot_be_compared():
     with pytest.raises(ValueError):
-        reverse_kl([-1.0, -3.0], [-2.0])
+        towards_teacher([-1.0, -3.0], [-2.0])

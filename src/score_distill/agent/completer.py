@@ -91,6 +91,9 @@ class Completer(Protocol):
     ) -> Completion:
         """Answer messages; with ``schema`` the server is held to that JSON schema."""
 
+    async def score(self, tokens: Sequence[int]) -> Completion:
+        """The model's log-probability of each token after the first, given those before it, at temperature 1."""
+
 
 class OpenAIClient:
     """One server, many requests at once; use as an async context manager.
@@ -180,15 +183,20 @@ class OpenAIClient:
 
         return await self._ask("chat/completions", body, read)
 
-    async def prompt_logprobs(self, tokens: Sequence[int]) -> list[float]:
-        """Log-probability of each token after the first, given those before it (vLLM's ``prompt_logprobs``)."""
+    async def score(self, tokens: Sequence[int]) -> Completion:
+        """By vLLM's ``prompt_logprobs``; it must also sample one token, which is paid for and not read."""
         body = {"model": self.served.model, "prompt": list(tokens), "max_tokens": 1, "prompt_logprobs": 0}
 
-        def read(reply: Mapping[str, Any]) -> list[float]:
+        def read(reply: Mapping[str, Any]) -> Completion:
             given = reply["choices"][0]["prompt_logprobs"]
-            return [float(at[str(token)]["logprob"]) for token, at in zip(tokens[1:], given[1:], strict=True)]
+            found = (float(at[str(token)]["logprob"]) for token, at in zip(tokens[1:], given[1:], strict=True))
+            return Completion("", _usage(reply), tokens=tuple(tokens[1:]), logprobs=tuple(found))
 
         return await self._ask("completions", body, read)
+
+    async def prompt_logprobs(self, tokens: Sequence[int]) -> list[float]:
+        """What `score` finds, alone."""
+        return list((await self.score(tokens)).logprobs)
 
     async def _ask(self, route: str, body: Mapping[str, Any], read: Callable[[Mapping[str, Any]], T]) -> T:
         async with self._slots:

@@ -172,6 +172,15 @@ class Caller:
         self.ledger.enter(key, self.task, self.role, self.purpose, completion)
         return completion
 
+    async def score(self, tokens: Sequence[int]) -> Completion:
+        key = self._key(list(tokens), 0, Sampling(temperature=1), "score")
+        if known := self.ledger.known(self.task, key):
+            return known
+        self.ledger.allow(self.role)
+        completion = await self.completer.score(tokens)
+        self.ledger.enter(key, self.task, self.role, self.purpose, completion)
+        return completion
+
     def _key(self, prompt: list[Any], max_tokens: int, sampling: Sampling, *more: object) -> str:
         asked = [self.revision, self.task, self.purpose, prompt, max_tokens, sampling.model_dump(), *more]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

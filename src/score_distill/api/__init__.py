@@ -11,6 +11,7 @@ from score_distill.api.base import (
     count_of,
 )
 from score_distill.api.method import (
+    RL_CONTROLS,
     Agent,
     Correction,
     Demonstrate,
@@ -85,6 +86,7 @@ __all__ = [
     "FREE",
     "GROUP",
     "KIND",
+    "RL_CONTROLS",
     "VERSION",
     "Agent",
     "Amounts",

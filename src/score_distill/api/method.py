@@ -4,9 +4,12 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from score_distill.api.base import Fraction, Model
+from score_distill.api.base import LIST_TYPE, Fraction, Model
 from score_distill.api.rounds import in_round
 from score_distill.api.tasks import Split
+
+RL_CONTROLS = {"FullHorizon": "full-horizon", "OnPolicyDistillation": "distil-on-policy"}
+"""The controls of RL, and how the step of each and the student that it leaves are named."""
 
 
 class Sampling(Model):
@@ -145,17 +148,31 @@ class Rl(Model):
     dev_every: int = Field(10, ge=1, le=10**6, description="updates between looks at the dev split")
     dev_tasks: int = Field(200, ge=1, le=100_000, description="dev tasks of one look, whole tasks from their start")
     patience: int = Field(5, ge=1, le=1000, description="looks without a better score before it stops")
-    controls: tuple[Literal["FullHorizon"], ...] = Field(
+    controls: tuple[Literal["FullHorizon", "OnPolicyDistillation"], ...] = Field(
         (),
-        max_length=1,
-        description="FullHorizon: also reinforce the same student from the start of tasks alone, by right answers "
-        "alone, for as many rollout tokens, for the report to tell whether the verified prefixes paid",
+        max_length=2,
+        description="students that the report compares with that of RL, each trained from the same one on whole tasks "
+        "for as many rollout tokens. FullHorizon: by right answers alone. OnPolicyDistillation: by the teacher's "
+        "log-probability of each token, which needs teacher.model with the student's vocabulary",
+        json_schema_extra={LIST_TYPE: "set"},
     )
 
     @model_validator(mode="after")
     def controls_something(self) -> Self:
         if self.controls and not self.enabled:
             raise ValueError("controls needs enabled: true (a control is compared with the student of RL)")
+        if len(set(self.controls)) < len(self.controls):
+            raise ValueError("controls must name each control once")
+        return self
+
+    @model_validator(mode="after")
+    def comparable_probabilities(self) -> Self:
+        plain = self.sampling.temperature == 1 and self.sampling.top_p == 1
+        if "OnPolicyDistillation" in self.controls and not plain:
+            raise ValueError(
+                "sampling must have temperature 1 and topP 1 with controls OnPolicyDistillation (the student's "
+                "probabilities are compared with the teacher's)"
+            )
         return self
 
 
@@ -207,7 +224,7 @@ class Method(Model):
         unmade = set[str]() if self.rl.enabled else {"rl"}
         rounds = set(self.students) if "sft" in self.evaluation.models else set[str]()
         compared = {"imitation", self.students[-1]} if self.control == "Imitation" else set[str]()
-        compared |= {"full-horizon", "rl"} if self.rl.controls else set[str]()
+        compared |= {"rl", *(RL_CONTROLS[one] for one in self.rl.controls)} if self.rl.controls else set[str]()
         wanted = {*self.evaluation.models} - unmade | rounds | compared
-        order = ("base", "init", "imitation", *self.students, "full-horizon", "rl", "teacher")
+        order = ("base", "init", "imitation", *self.students, *RL_CONTROLS.values(), "rl", "teacher")
         return tuple(one for one in order if one in wanted)

@@ -68,7 +68,9 @@ class Usage(Model):
 class Score(Model):
     """A model's share of right answers on an eval set, with its Wilson 95 % interval."""
 
-    model: Word = Field(description="base, init, imitation, sft, sft-2 ..., full-horizon, rl or teacher")
+    model: Word = Field(
+        description="base, init, imitation, sft, sft-2 ..., full-horizon, distil-on-policy, rl or teacher"
+    )
     eval: Word = Field(description="name of the eval set")
     score: Fraction = Field(description="of the tasks")
     low: Fraction = Field(description="lower end of the interval")

@@ -6,6 +6,7 @@
 import fcntl
 import hashlib
 import json
+from fnmatch import fnmatch
 from pathlib import Path
 
 from score_distill.artifacts.store import room_needed
@@ -21,13 +22,16 @@ class ModelNotUsable(BadInput):
     """No model can be loaded from the URI; the message names every fault and what would be right."""
 
 
-def model_folder(uri: str, places: UriResolver) -> Path:
-    """Where the model is, after fetching it if need be; `check_model` says whether it is complete."""
+def model_folder(uri: str, places: UriResolver, *, weights: bool = True) -> Path:
+    """Where the model is, after fetching it if need be; `check_model` says whether it is complete.
+
+    Without ``weights`` only what stands beside them is sure to be there, such as the tokenizer.
+    """
     match scheme(uri):
         case "hf":
-            return _from_hub(uri, places)
+            return _from_hub(uri, places, weights)
         case "s3":
-            return _from_s3(uri, places)
+            return _from_s3(uri, places, weights)
     try:
         folder = local_path(uri, places.base, places.claims)
     except ValueError as error:
@@ -43,7 +47,7 @@ def check_model(folder: Path, uri: str) -> None:
         raise ModelNotUsable(f"{uri}: {'; '.join(found)}")
 
 
-def _from_hub(uri: str, places: UriResolver) -> Path:
+def _from_hub(uri: str, places: UriResolver, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -63,7 +67,7 @@ def _from_hub(uri: str, places: UriResolver) -> Path:
                 cache_dir=places.cache / "hub",
                 token=places.environ.get("HF_TOKEN"),
                 endpoint=places.environ.get("HF_ENDPOINT"),
-                allow_patterns=[*_BESIDE_WEIGHTS, "*.safetensors"],
+                allow_patterns=[*_BESIDE_WEIGHTS, *["*.safetensors"] * weights],
                 ignore_patterns=_NOT_NEEDED,
             )
             return Path(found)
@@ -82,7 +86,7 @@ def _from_hub(uri: str, places: UriResolver) -> Path:
     raise ModelNotUsable(f"{uri}: {reason}")
 
 
-def _from_s3(uri: str, places: UriResolver) -> Path:
+def _from_s3(uri: str, places: UriResolver, weights: bool) -> Path:
     """The folder is named by what is stored now, so a changed model is fetched anew; StoreError rises as it is."""
     from score_distill.artifacts.s3 import open_s3
 
@@ -99,7 +103,8 @@ def _from_s3(uri: str, places: UriResolver) -> Path:
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for key in found:
-            if not (folder / key).exists():
+            wanted = weights or any(fnmatch(key, pattern) for pattern in _BESIDE_WEIGHTS)
+            if wanted and not (folder / key).exists():
                 store.download(key, folder / ".part")
                 (folder / ".part").rename(folder / key)
     return folder

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from score_distill.api import PromptStyle, Spec, round_of
-from score_distill.contract import CONTROLS
+from score_distill.contract import CONTROLS, ON_POLICY
 from score_distill.control.pipeline import Step
 
 
@@ -106,11 +106,15 @@ def estimate(step: Step, spec: Spec, tasks: Tasks, measured: Mapping[str, float]
             rollouts = rl.updates * rl.groups_per_update * rl.group_size
             horizon = rl.full_horizon + (1 - rl.full_horizon) / 2
             looks = rl.updates // rl.dev_every * min(rl.dev_tasks, tasks.dev)
+            read = conversation_tokens(spec, spec.student.prompt) if step.name == ON_POLICY else 0
             return Tokens(
+                teacher=round(rollouts * horizon * read),
                 student=round((rollouts * horizon + looks) * student),
                 basis=f"{rl.updates} updates x {rl.groups_per_update} groups x {rl.group_size} rollouts of "
                 f"{horizon:.2f} attempts (prefixes in the middle, assumed), {looks} dev attempts, "
-                f"{student} tokens an attempt ({known['student']}); what a judge is asked is not in it",
+                f"{student} tokens an attempt ({known['student']}); what a judge is asked is not in it"
+                + f"; the teacher reads each attempt once, {read} tokens"
+                * (read > 0),
             )
         case "evaluate":
             models = method.evaluated

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from score_distill.api import Spec, in_round
-from score_distill.contract import CONTROLS, Verb
+from score_distill.contract import CONTROLS, CONTROLS_OF_RL, ON_POLICY, Verb
 
 Need = Literal["teacher", "student", "sandbox", "trainer"]
 
@@ -42,10 +42,11 @@ def _steps(rounds: int) -> Iterator[Step]:
         yield _step(students[n], "sft", f"demonstrate {so_far} warmup", ("trainer",))
     last = f"{mentors[-1]} {students[-1]}"
     yield _step("rl", "rl", f"prepare {last}", ("teacher", "trainer", "student", "sandbox"))
-    yield _step("full-horizon", "rl", f"prepare {last} rl", ("teacher", "trainer", "student", "sandbox"))
+    for control in CONTROLS_OF_RL:
+        yield _step(control, "rl", f"prepare {last} rl", ("teacher", "trainer", "student", "sandbox"))
     yield _step("more-demos", "demonstrate", f"prepare demonstrate {' '.join(mentors)}", ("teacher", "sandbox"))
     yield _step("imitate", "sft", f"demonstrate more-demos {students[-1]} warmup", ("trainer",))
-    scored = f"prepare warmup {' '.join(students)} rl imitate full-horizon"
+    scored = f"prepare warmup {' '.join(students)} rl imitate {' '.join(CONTROLS_OF_RL)}"
     yield _step("evaluate", "evaluate", scored, ("teacher", "student", "sandbox"))
 
 
@@ -82,11 +83,11 @@ def steps_of(spec: Spec) -> tuple[Step, ...]:
 
 
 def _needs(step: Step, spec: Spec) -> frozenset[Need]:
-    """A teacher that takes instructions judges what rules cannot; one with a bare prompt can only act."""
+    """A teacher that takes instructions judges what rules cannot; one with a bare prompt can only act, or score."""
     models, judges = set(spec.method.evaluated), spec.teacher.prompt != "Bare"
     match step.verb:
         case "rl":
-            return step.needs if judges else step.needs - {"teacher"}
+            return step.needs if judges or step.name == ON_POLICY else step.needs - {"teacher"}
         case "evaluate":
             unused = {"teacher"} - models | ({"student"} if models == {"teacher"} else set())
             return step.needs - unused

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from score_distill.api import kind_of, round_of
 from score_distill.report.facts import Comparison, Control, Score, StepFact
-from score_distill.report.scores import ASIDE, FULL_HORIZON, IMITATION, REINFORCED, TEACHER, corrected_of
+from score_distill.report.scores import ASIDE, IMITATION, REINFORCED, TEACHER, corrected_of
 from score_distill.report.wording import percent, tokens
 
 EQUAL = 0.1  # teacher tokens of the two sides of a control may differ by this share without a word
@@ -16,9 +16,19 @@ WITHOUT = {
     "sft": "no student after corrections (sft)",
     "rl": "no student after reinforcement (rl)",
     "full-horizon": "no student by reinforcement of whole tasks (full-horizon) to compare with",
+    "distil-on-policy": "no student by on-policy distillation (distil-on-policy) to compare with",
     "more-demos": "no demonstrations for the control",
     "imitate": "no student by imitation alone (imitation) to compare with",
     "evaluate": "no scores",
+}
+
+# Of each control of RL: what is asked of rl beside it, and what its ruling against rl says.
+ASKED = {
+    "full-horizon": ("the verified prefixes paid", "the verified prefixes did not pay, whole tasks did better"),
+    "distil-on-policy": (
+        "corrections and rewards beat on-policy distillation",
+        "on-policy distillation did better than corrections and rewards",
+    ),
 }
 
 
@@ -33,9 +43,7 @@ def answer(
     if not scores:
         return came
     told = [paid(scores, comparisons, control)] if control else []
-    told += [
-        prefixes_paid(scores, comparisons, one) for one in steps if (one.name, one.state) == (FULL_HORIZON, "done")
-    ]
+    told += [reinforced_better(scores, comparisons, one) for one in steps if one.name in ASKED and one.state == "done"]
     return " ".join((came, *told))
 
 
@@ -57,22 +65,27 @@ def paid(scores: Sequence[Score], comparisons: Sequence[Comparison], control: Co
             return f"Whether correction paid cannot be told from chance: {there}."
 
 
-def prefixes_paid(scores: Sequence[Score], comparisons: Sequence[Comparison], step: StepFact) -> str:
-    """Reinforcement from verified prefixes against that of whole tasks, on the first eval set."""
+def reinforced_better(scores: Sequence[Score], comparisons: Sequence[Comparison], control: StepFact) -> str:
+    """Reinforcement from verified prefixes against one of its controls, on the first eval set."""
+    better, worse = ASKED[control.name]
     name = scores[0].eval
     share = {one.model: percent(one.score) for one in scores if one.eval == name}
-    found = next((c for c in comparisons if (c.eval, c.new, c.old) == (name, REINFORCED, FULL_HORIZON)), None)
+    found = next((c for c in comparisons if (c.eval, c.new, c.old) == (name, REINFORCED, control.name)), None)
     if found is None:
-        why = step.message or "the two were not scored on the same tasks"
-        return f"Whether the verified prefixes paid is not known: {why}."
+        why = control.message or "the two were not scored on the same tasks"
+        return f"Whether {better} is not known: {why}."
     there = f"{share[found.new]} ({found.new}) against {share[found.old]} ({found.old})"
     match found.ruling:
         case "better":
-            return f"The verified prefixes paid: {there}."
+            return f"{_sentence(better)}: {there}."
         case "worse":
-            return f"The verified prefixes did not pay, whole tasks did better: {there}."
+            return f"{_sentence(worse)}: {there}."
         case _:
-            return f"Whether the verified prefixes paid cannot be told from chance: {there}."
+            return f"Whether {better} cannot be told from chance: {there}."
+
+
+def _sentence(words: str) -> str:
+    return words[0].upper() + words[1:]
 
 
 def costs(control: Control) -> str:

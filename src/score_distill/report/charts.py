@@ -30,6 +30,7 @@ MEANING = {
     "imitation": "after more demonstrations for what the corrections cost",
     "sft": "after corrections",
     "full-horizon": "after reinforcement of whole tasks alone",
+    "distil-on-policy": "after on-policy distillation of whole tasks",
     "rl": "after reinforcement",
 }
 RULED = {"better": "good", "worse": "bad", "unclear": "soft"}

@@ -108,6 +108,7 @@ class Curves(Fact):
     rounds: dict[str, tuple[Point, ...]] = {}
     imitate: tuple[Point, ...] = ()
     rl: tuple[Point, ...] = ()
+    distil_on_policy: tuple[Point, ...] = ()
     dev: tuple[DevScore, ...] = ()
 
 

@@ -15,7 +15,7 @@ from score_distill.agent.trajectory import Demonstration, Mentored, Scored
 from score_distill.api import in_round, kind_of, round_of
 from score_distill.artifacts.steps import Manifest, StepReader, completed_steps, journal_key
 from score_distill.artifacts.store import Store
-from score_distill.contract import CONTROLS
+from score_distill.contract import CONTROLS, ON_POLICY
 from score_distill.report.answer import answer, missing
 from score_distill.report.curves import Downsampled
 from score_distill.report.facts import (
@@ -82,6 +82,7 @@ def gather(store: Store, run: str) -> Facts:
             rounds={step: curve(readers[step], "step") for step in students(done)[1:]},
             imitate=curve(readers.get("imitate"), "step"),
             rl=curve(readers.get("rl"), "update"),
+            distil_on_policy=curve(readers.get(ON_POLICY), "update"),
             dev=dev_scores(readers.get("rl")),
         ),
         first_errors=dict(sorted(mentoring.first_errors.items())),

@@ -12,6 +12,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from score_distill.api import kind_of, round_of
+from score_distill.contract import ON_POLICY
 from score_distill.report import charts, wording
 from score_distill.report.answer import costs
 from score_distill.report.charts import Chart, Series
@@ -122,6 +123,9 @@ def learning_charts(facts: Facts) -> Iterator[Chart]:
     for column, title, caption in RL_HEALTH:
         series = (Series(column, column.replace("_", " "), "rl"),)
         yield from present(charts.curve_chart(curves.rl, "update", series, title, caption, f"rl-{column}"))
+    gap = (Series("reverse_kl", "reverse KL", ON_POLICY),)
+    title, caption = "On-policy distillation: reverse KL", "From student to teacher, in nats a sampled token."
+    yield from present(charts.curve_chart(curves.distil_on_policy, "update", gap, title, caption, "reverse-kl"))
 
 
 def in_short(facts: Facts) -> Iterator[tuple[str, str]]:

@@ -11,15 +11,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
 from score_distill.agent.trajectory import Ending, Scored
-from score_distill.api import kind_of
+from score_distill.api import RL_CONTROLS, kind_of
 from score_distill.report.facts import Comparison, Endings, LengthOf, LengthScore, Score
 from score_distill.report.significance import Paired, compare, proportion, sentence
 
-ORDER = ("base", "init", "imitation", "sft", "full-horizon", "rl", "teacher")
+ORDER = ("base", "init", "imitation", "sft", *RL_CONTROLS.values(), "rl", "teacher")
 TEACHER = "teacher"
 IMITATION, CORRECTED = "imitation", "sft"
-FULL_HORIZON, REINFORCED = "full-horizon", "rl"
-ASIDE = (TEACHER, IMITATION, FULL_HORIZON)  # no steps of the ladder that a student climbs
+REINFORCED = "rl"
+ASIDE = (TEACHER, IMITATION, *RL_CONTROLS.values())  # no steps of the ladder that a student climbs
 
 
 def rank(model: str) -> tuple[int, str]:
@@ -135,8 +135,7 @@ def pairs(models: list[str]) -> Iterator[tuple[str, str]]:
     """Which models to compare, as (new, old): each student with the one before, the last with the first, the teacher
     with the last, correction and reinforcement with their controls."""
     students = [model for model in models if model not in ASIDE]
-    if {FULL_HORIZON, REINFORCED} <= set(models):
-        yield REINFORCED, FULL_HORIZON
+    yield from ((REINFORCED, one) for one in RL_CONTROLS.values() if {REINFORCED, one} <= set(models))
     if IMITATION in models and (corrected := corrected_of(models)):
         yield corrected, IMITATION
     yield from zip(students[1:], students, strict=False)

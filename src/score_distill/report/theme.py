@@ -19,7 +19,7 @@ from score_distill.api import kind_of
 
 VARIABLES = (
     *("ink", "soft", "line", "card", "good", "bad", "accent"),
-    *("base", "init", "imitation", "sft", "full-horizon", "rl", "teacher"),
+    *("base", "init", "imitation", "sft", "full-horizon", "distil-on-policy", "rl", "teacher"),
 )
 STAND_IN = {name: f"#0{index:x}0b0c" for index, name in enumerate(VARIABLES)}
 

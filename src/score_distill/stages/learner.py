@@ -11,16 +11,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from score_distill.contract import ON_POLICY
 from score_distill.stages.context import StageContext
 from score_distill.stages.rollouts import Group
+from score_distill.stages.samples import distilled, reinforced
 from score_distill.stages.training import checkpoints_of, policy_config, train_config
 from score_distill.train import launch
-from score_distill.train.advantage import group_relative
 from score_distill.train.engine import start
 from score_distill.train.policy import Policy, Update, replayed
-from score_distill.train.rows import Sample, read_rows
+from score_distill.train.rows import read_rows
 from score_distill.train.stopping import Stop
 
 
@@ -41,19 +40,8 @@ class Learner:
             self._rows = read_rows(rows, self.longest, engine.vocabulary)
 
     def update(self, groups: Sequence[Group]) -> dict[str, float]:
-        """One update on the groups that can teach something; what it did, for the curve."""
-        advantages = group_relative([[one.reward for one in group.rollouts] for group in groups])
-        samples = [
-            Sample(
-                np.array(one.ids, dtype=np.int32),
-                np.array(one.mask, dtype=np.bool_),
-                np.array(one.logprobs, dtype=np.float32),
-                advantage,
-            )
-            for group, given in zip(groups, advantages.groups, strict=True)
-            for one, advantage in zip(group.rollouts, given or (), strict=False)
-        ]
-        line = {"zero_variance": advantages.dropped / len(groups)}
+        """One update on the rollouts that can teach something; what it did, for the curve."""
+        samples, line = (distilled if self._frame.config.step == ON_POLICY else reinforced)(groups)
         if samples:
             replay = replayed(self._rows, self._config, self.done) if self._rows else []
             line |= _curve(self._policy.update(samples, replay))

@@ -5,16 +5,17 @@ from collections.abc import Iterator
 from score_distill.agent.rl_starts import Item, items
 from score_distill.agent.seeds import share_of
 from score_distill.agent.trajectory import Mentored, Task
+from score_distill.contract import CONTROLS_OF_RL
 from score_distill.errors import ModelFailure
 from score_distill.stages.context import StageContext
 from score_distill.stages.schedule import Pool
 
 
 def pools(frame: StageContext) -> tuple[Pool, Pool]:
-    """The items with a verified prefix, of which the control has none, and those that start at their task."""
+    """The items with a verified prefix, of which a control has none, and those that start at their task."""
     spec = frame.config.spec
 
-    whole_tasks = frame.config.step == "full-horizon"
+    whole_tasks = frame.config.step in CONTROLS_OF_RL
 
     def of_kind(full: bool) -> Iterator[Item]:
         for row in frame.input(frame.inputs_of("mentor")[-1]).open_rows("mentored.jsonl"):

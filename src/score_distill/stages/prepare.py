@@ -15,6 +15,7 @@ from score_distill.agent.trajectory import Task
 from score_distill.api import TaskSet
 from score_distill.artifacts.data import open_data
 from score_distill.artifacts.store import Store
+from score_distill.artifacts.vocabulary import check_vocabularies
 from score_distill.contract import StageConfig, Summary
 from score_distill.errors import BadInput
 from score_distill.stages.context import StageContext
@@ -26,6 +27,8 @@ FILES = {"cold_start": "cold_start.jsonl", "dev": "dev.jsonl", "sft": "mentor.js
 def run(config: StageConfig, store: Store) -> Summary:
     frame = StageContext(config, store)
     spec = config.spec
+    if "OnPolicyDistillation" in spec.method.rl.controls:
+        check_vocabularies(spec.student.model, str(spec.teacher.model), frame.places)
     contamination, counts, rounds = Contamination(), Counter[str](), Counter[int]()
     for one in spec.tasks.eval:
         counts[f"eval_{one.name}"] = contamination.add(one.name, tasks_of(frame, one))

@@ -1,6 +1,7 @@
-"""rl: short-horizon reinforcement from the verified prefix, watched by whole dev tasks; the verb of two steps.
+"""rl: short-horizon reinforcement from the verified prefix, watched by whole dev tasks; the verb of its controls too.
 
-full-horizon, the control, starts every rollout at its task, and ends when it has sampled as many tokens as rl did.
+full-horizon and distil-on-policy start every rollout at its task, and end when they have sampled as many tokens as rl
+did. In distil-on-policy the teacher's log-probabilities take the place of rewards.
 
 Rank 0 rolls out in its event loop while a thread of its own trains; the other ranks follow. The loop itself is in
 ``reinforcement.py``; here are the trainer, the student and the rows that it works with.
@@ -21,7 +22,7 @@ from score_distill.agent.rl_starts import Item
 from score_distill.agent.trajectory import Task
 from score_distill.api import Sampling
 from score_distill.artifacts.store import Store
-from score_distill.contract import StageConfig, Summary
+from score_distill.contract import CONTROLS_OF_RL, ON_POLICY, StageConfig, Summary
 from score_distill.errors import BadInput
 from score_distill.stages.acting import RolloutContext, floor, retried
 from score_distill.stages.context import StageContext
@@ -31,6 +32,7 @@ from score_distill.stages.pools import dev_tasks, pools
 from score_distill.stages.reinforcement import Reinforcement, Row, Solved
 from score_distill.stages.rollouts import Group, roll_out
 from score_distill.stages.schedule import groups_of, kept_of
+from score_distill.stages.scoring import scored
 from score_distill.stages.training import BEST, Curve, on_trainer, stored_checkpoints
 from score_distill.train.stopping import Stop, Stopped
 
@@ -79,7 +81,7 @@ async def _lead(frame: StageContext, thread: ThreadPoolExecutor) -> Summary:
                 asked,
                 Stopped,
                 extra,
-                frame.input("rl").manifest.counts["rollout_tokens"] if frame.config.step == "full-horizon" else None,
+                frame.input("rl").manifest.counts["rollout_tokens"] if frame.config.step in CONTROLS_OF_RL else None,
             )
             await work.publish()
             with stop:
@@ -128,7 +130,10 @@ class Acting:
         await self._here.load(checkpoint)
 
     async def roll_out(self, item: Item, seed: int, updates: Callable[[], int]) -> Group:
-        return await retried(roll_out)(self._here, item, seed, self._longest, updates)
+        here = self._here
+        if here.frame.config.step != ON_POLICY:
+            return await retried(roll_out)(here, item, seed, self._longest, updates)
+        return await scored(here, await retried(roll_out)(here, item, seed, self._longest, updates, rewarded=False))
 
     async def solve(self, task: Task) -> Solved:
         return await retried(self._solve)(task)

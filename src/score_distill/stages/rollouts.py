@@ -23,7 +23,8 @@ class Rollout:
     """One attempt from an item's prefix. ``mask`` marks the sampled tokens, ``logprobs`` has one for each of them.
 
     ``drawn`` is the number of updates in the weights that its first token is of; a later one may be of newer weights.
-    ``lost`` says why nothing is learnt from it, where that is so.
+    ``lost`` says why nothing is learnt from it, where that is so. ``teacher`` has the teacher's log-probability of each
+    sampled token, where it was asked.
     """
 
     seed: int
@@ -35,6 +36,7 @@ class Rollout:
     reward: float
     judged: Judged
     lost: str = ""
+    teacher: tuple[float, ...] = ()
 
     def row(self) -> dict[str, Any]:
         """What is kept of it; its tokens are those of the steps' text."""
@@ -61,18 +63,25 @@ def group(item: Item, made: Sequence[Rollout]) -> Group:
 
 
 async def roll_out(
-    here: RolloutContext, item: Item, seed: int, longest: int, updates: Callable[[], int] = lambda: 0
+    here: RolloutContext,
+    item: Item,
+    seed: int,
+    longest: int,
+    updates: Callable[[], int] = lambda: 0,
+    *,
+    rewarded: bool = True,
 ) -> Group:
     """G rollouts of an item; those longer than ``longest`` tokens are lost, never cut.
 
-    ``updates`` says how many are in the weights that the server computes with now.
+    ``updates`` says how many are in the weights that the server computes with now. What is not ``rewarded`` is
+    judged by rules alone, and not lost where they cannot.
     """
     spec = here.frame.config.spec
     size = spec.method.rl.group_size
     actor = here.student_actor(item.task, spec.method.rl.sampling, logprobs=True)
 
     async def one(start: EnvState, n: int) -> Rollout:
-        return await _one(here, item, start, actor, seed_of(seed, item.id, n), longest, updates())
+        return await _one(here, item, start, actor, seed_of(seed, item.id, n), longest, updates(), rewarded)
 
     async with SnapshotPool() as scope:
         start = await reproduce(scope.hold(await here.world(item.task)), item.prefix, scope)
@@ -97,14 +106,22 @@ async def reproduce(world: EnvState, prefix: Sequence[Step], scope: SnapshotPool
 
 
 async def _one(
-    here: RolloutContext, item: Item, start: EnvState, actor: StudentActor, seed: int, longest: int, drawn: int
+    here: RolloutContext,
+    item: Item,
+    start: EnvState,
+    actor: StudentActor,
+    seed: int,
+    longest: int,
+    drawn: int,
+    rewarded: bool,
 ) -> Rollout:
     spec = here.frame.config.spec
     caller = here.caller("student", item.task.id, "rl", "")
     begun = AgentState(item.prefix, (start,))
     async with SnapshotPool() as scope:
         stand, ending = await act(begun, actor, caller, max_steps=spec.method.agent.max_steps, seed=seed, scope=scope)
-    verdict = await judged(spec.tasks.train.metric, item.task, _answer(stand, item), here.judge(item.task, "verify"))
+    judge = here.judge(item.task, "verify") if rewarded else None
+    verdict = await judged(spec.tasks.train.metric, item.task, _answer(stand, item), judge)
     new = stand.steps[len(item.prefix) :]
     answered, rl = _answer(stand, item) is not None, spec.method.rl
     counts = verdict.correct is False and (answered or not rl.require_final_for_key)
@@ -126,12 +143,12 @@ async def _one(
         logprobs=logprobs,
         reward=value or 0.0,
         judged=outcome,
-        lost="refused" if ending == "refused" else _lost(value, len(logprobs), len(whole.ids) > longest),
+        lost="refused" if ending == "refused" else _lost(value, rewarded, len(logprobs), len(whole.ids) > longest),
     )
 
 
-def _lost(value: float | None, sampled: int, too_long: bool) -> str:
-    if value is None:
+def _lost(value: float | None, rewarded: bool, sampled: int, too_long: bool) -> str:
+    if value is None and rewarded:
         return "unjudged"
     if not sampled:
         return "empty"

@@ -1,4 +1,4 @@
-"""Group-relative advantages: how much better each rollout of a prefix did than its siblings.
+"""Advantages: how much better a rollout did than its siblings, or what the teacher gives each token of it.
 
 Pure numbers. A group whose rewards are all equal teaches nothing: it is dropped and counted.
 
@@ -9,6 +9,8 @@ as one that differs by 1, and the levels of the reward would mean nothing across
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+BOUND = 5.0  # nats
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,15 @@ def group_relative(rewards: Sequence[Sequence[float]]) -> Advantages:
     return Advantages(tuple(_group(tuple(group)) for group in rewards))
 
 
-def reverse_kl(teacher_logprobs: Sequence[float], student_logprobs: Sequence[float]) -> tuple[float, ...]:
-    """Advantages per token of on-policy distillation: what the teacher gives the student's own tokens, less what
-    the student gave them. Their mean is minus the reverse KL to the teacher; add them, scaled, for an auxiliary loss.
+def towards_teacher(
+    teacher_logprobs: Sequence[float], student_logprobs: Sequence[float], bound: float = BOUND
+) -> tuple[float, ...]:
+    """Advantages per token of on-policy distillation: the log-probability (nats) that the teacher gives each token that
+    the student sampled, less the student's own, within ± ``bound``: a token that the teacher finds impossible would
+    outweigh all others. Without the bound their mean is minus the reverse KL to the teacher (arXiv 2306.13649).
     """
-    return tuple(teacher - student for teacher, student in zip(teacher_logprobs, student_logprobs, strict=True))
+    gaps = (teacher - student for teacher, student in zip(teacher_logprobs, student_logprobs, strict=True))
+    return tuple(max(-bound, min(bound, gap)) for gap in gaps)
 
 
 def _group(rewards: tuple[float, ...]) -> tuple[float, ...] | None:

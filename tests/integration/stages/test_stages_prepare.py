@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from tests.integration.stages.conftest import RUN, MakePlace, Place, ledger
 
+from score_distill.api import Teacher
 from score_distill.errors import BadInput
 from score_distill.stages.context import StageContext
 from score_distill.stages.pools import dev_tasks
@@ -114,3 +115,20 @@ async def test_an_empty_part_is_told_before_anything_is_spent(make_place: MakePl
 
 def _all(place: Place) -> set[str]:
     return {row["id"] for name in ("cold_start", "dev", "mentor") for row in place.rows("prepare", f"{name}.jsonl")}
+
+
+async def test_a_teacher_of_another_vocabulary_cannot_score_and_is_refused_before_anything_is_paid(
+    make_place: MakePlace,
+) -> None:
+    place = await make_place(ledger(60), method={"rl": {"controls": ["OnPolicyDistillation"]}})
+    place = replace(place, spec=place.spec.model_copy(update={"teacher": Teacher(model="teacher")}))
+    found = json.loads((place.folder / "base" / "tokenizer.json").read_text())
+    vocab = found["model"]["vocab"]
+    first, second = list(vocab)[5:7]
+    vocab[first], vocab[second] = vocab[second], vocab[first]
+    (place.folder / "teacher").mkdir()
+    (place.folder / "teacher" / "tokenizer.json").write_text(json.dumps(found))
+    with pytest.raises(BadInput, match=r"^spec\.method\.rl\.controls: OnPolicyDistillation; .* 2 of .* ids differ"):
+        await place.run("prepare")
+    (place.folder / "teacher" / "tokenizer.json").write_bytes((place.folder / "base" / "tokenizer.json").read_bytes())
+    assert (await place.run("prepare")).succeeded

@@ -48,10 +48,11 @@ async def test_each_round_mentors_its_own_tasks_with_the_student_of_the_round_be
     prefixed, full = pools(frame)
     drawn = {item.task.id for pool in (prefixed, full) for item in pool.draw(0, 0, len(pool))}
     assert drawn and drawn <= rest
-    whole = StageContext(place.config("full-horizon", verb="rl", inputs=("prepare", "mentor-2", "sft-2")), place.store)
-    none, alone = pools(whole)
-    assert len(none) == 0
-    assert alone.draw(0, 0, len(alone)) == full.draw(0, 0, len(full))
+    for control in ("full-horizon", "distil-on-policy"):
+        whole = StageContext(place.config(control, verb="rl", inputs=("prepare", "mentor-2", "sft-2")), place.store)
+        none, alone = pools(whole)
+        assert len(none) == 0
+        assert alone.draw(0, 0, len(alone)) == full.draw(0, 0, len(full))
 
 
 def pushed(place: Place) -> float:

@@ -18,7 +18,7 @@ from score_distill.report import Facts, gather
 RUN = "runs/quickstart"
 BEGIN = datetime(2026, 11, 22, 14, 3, tzinfo=UTC)
 SECONDS = {"prepare": 2, "demonstrate": 21, "warmup": 34, "mentor": 148, "sft": 61, "rl": 242, "evaluate": 74}
-CONTROL_SECONDS = {"full-horizon": 250, "more-demos": 130, "imitate": 60}
+CONTROL_SECONDS = {"full-horizon": 250, "distil-on-policy": 255, "more-demos": 130, "imitate": 60}
 RATES = {"base": 0.21, "init": 0.28, "sft": 0.43, "rl": 0.435, "teacher": 0.97}
 Rows = Sequence[Mapping[str, Any]]
 
@@ -34,7 +34,7 @@ class MadeUpRun:
     """Commits the steps one by one, in the order of the pipeline; ``scale`` multiplies the tasks.
 
     With ``control``, the rate of a student that imitates, or 0 for none left by it, the run has a control.
-    ``full_horizon`` is the rate of a student reinforced on whole tasks, or 0 for one that failed.
+    ``full_horizon`` and ``on_policy`` are the rates of the students of RL's controls, or 0 for one that failed.
     ``later`` are the rates of the students of later rounds of mentoring, such as sft-2.
     """
 
@@ -42,6 +42,7 @@ class MadeUpRun:
     scale: int = 1
     control: float | None = None
     full_horizon: float | None = None
+    on_policy: float | None = None
     later: Mapping[str, float] = field(default_factory=dict)
     dice: random.Random = field(default_factory=lambda: random.Random(7))
     clock: datetime = BEGIN
@@ -50,6 +51,8 @@ class MadeUpRun:
         for name in SECONDS:
             if name == "evaluate" and self.full_horizon is not None:
                 self.reinforce_whole_tasks()
+            if name == "evaluate" and self.on_policy is not None:
+                self.distil_on_policy(self.on_policy)
             if name == "evaluate" and self.control is not None:
                 self.more_demos()
                 self.imitate()
@@ -125,6 +128,15 @@ class MadeUpRun:
             why = "failed: torch.OutOfMemoryError: tried to allocate 2 GiB"
             self.commit("full-horizon", {}, {}, problems=[why], message=why, failed=True)
 
+    def distil_on_policy(self, rate: float) -> None:
+        if rate:
+            curve = [{"update": i, "reverse_kl": 0.4 * 0.9**i} for i in range(20)]
+            used = [usage("teacher", "score", 800, 300)]
+            self.commit("distil-on-policy", {"curve.jsonl": curve}, {"updates": 20}, usage=used)
+        else:
+            why = "failed: the trainer diverged"
+            self.commit("distil-on-policy", {}, {}, problems=[why], message=why, failed=True)
+
     def more_demos(self) -> None:
         wrong = {"task": task(1), "trajectory": trajectory(1, 4), "verdict": {"correct": False, "by": "math"}}
         counts = {"accepted": 640, "rejected": 2}
@@ -168,7 +180,11 @@ class MadeUpRun:
 
     def scored(self, tasks: int) -> Iterator[dict[str, Any]]:
         luck = {number: (self.dice.random(), self.dice.randint(5, 10)) for number in range(tasks)}
-        controls = {"imitation": self.control or 0, "full-horizon": self.full_horizon or 0}
+        controls = {
+            "imitation": self.control or 0,
+            "full-horizon": self.full_horizon or 0,
+            "distil-on-policy": self.on_policy or 0,
+        }
         for model, rate in {**RATES, **self.later, **{name: rate for name, rate in controls.items() if rate}}.items():
             for number, (hard, length) in luck.items():
                 odds = rate ** (length / 7.5)

@@ -90,6 +90,29 @@ def test_reinforcement_of_whole_tasks_is_compared_with_that_from_prefixes(
     assert ("failed: torch" in page) is (rate == 0)
 
 
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [
+        (0.2, "Corrections and rewards beat on-policy distillation: "),
+        (0.9, "On-policy distillation did better than corrections and rewards: "),
+        (0.0, "beat on-policy distillation is not known: failed: the trainer diverged."),
+    ],
+)
+def test_on_policy_distillation_stands_beside_the_other_control(
+    store: Store, run_key: str, tmp_path: Path, rate: float, said: str
+) -> None:
+    MadeUpRun(store, full_horizon=0.2, on_policy=rate).finish()
+    facts = gather(store, run_key)
+    assert "The verified prefixes paid: " in facts.answer
+    assert said in facts.answer
+    assert ("distil-on-policy" in [one.model for one in facts.scores]) is (rate > 0)
+    assert (("rl", "distil-on-policy") in [(one.new, one.old) for one in facts.comparisons]) is (rate > 0)
+    assert [one.name for one in facts.steps][-4:] == ["rl", "full-horizon", "distil-on-policy", "evaluate"]
+    page = write_report(store, run_key, tmp_path).read_text("utf-8")
+    assert ("On-policy distillation: reverse KL" in page) is (rate > 0)
+    assert ("--distil-on-policy" in page) and (("var(--distil-on-policy)" in page) is (rate > 0))
+
+
 def test_the_student_of_each_round_is_a_row_of_the_ladder(store: Store, run_key: str, tmp_path: Path) -> None:
     made = MadeUpRun(store, control=0.2, later={"sft-2": 0.6})
     made.finish("sft")

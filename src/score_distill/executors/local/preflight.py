@@ -23,6 +23,8 @@ from score_distill.artifacts.data import open_data
 from score_distill.artifacts.models import ModelNotUsable, check_model, model_folder
 from score_distill.artifacts.pages import read_pages
 from score_distill.artifacts.store import StoreError
+from score_distill.artifacts.vocabulary import check_vocabularies
+from score_distill.contract import ON_POLICY
 from score_distill.control.pipeline import Step
 from score_distill.errors import BadInput
 from score_distill.executors.local.layout import RunPaths
@@ -58,6 +60,8 @@ async def preflight(site: RunPaths, steps: Collection[Step]) -> None:
         checks.append(partial(_model, site, "spec.student", student.model, serving))
     if "teacher" in needs and teacher.model is not None:
         checks.append(partial(_model, site, "spec.teacher", teacher.model, teacher.serving))
+    if any(step.name == ON_POLICY for step in steps):
+        checks.append(partial(check_vocabularies, student.model, str(teacher.model), site.places))
     folders: list[Path] = []
     for check in checks:
         try:

@@ -120,6 +120,17 @@ async def test_a_shared_teacher_is_a_clusters(home: Path) -> None:
     assert found.startswith("spec.teacher.ref: qwen; shared Teachers are a cluster's; on one machine give ")
 
 
+async def test_a_teacher_that_scores_has_the_students_vocabulary(home: Path) -> None:
+    one = site(home, method={"rl": {"controls": ["OnPolicyDistillation"]}})
+    for role, words in (("student", ["a", "b"]), ("teacher", ["b", "a"])):
+        vocabulary = {word: number for number, word in enumerate(words)}
+        (home / role / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}}))
+    (found,) = await faults(one)
+    assert found.startswith("spec.method.rl.controls: OnPolicyDistillation; the teacher must have the student's ")
+    others = [step for step in steps_of(one.run.spec) if step.name != "distil-on-policy"]
+    await preflight(one, others)
+
+
 def behind(address: str, **more: Any) -> dict[str, Any]:
     secret = {"name": "teacher", "key": "api-key"}
     return {"endpoint": {"url": f"http://{address}/v1", "model": "big", "apiKeySecret": secret, **more}}
