@@ -24,7 +24,7 @@ def model(name: str) -> Path:
     return MADE / "models" / f"long-{name}"
 
 
-def _horizon(steps: int) -> Mapping[str, Any]:
+def horizon(steps: int) -> Mapping[str, Any]:
     """As many steps of all tasks together at every horizon, so fewer tasks where they are longer."""
     return {
         "student.model": _from_manifests(model("student")),
@@ -49,7 +49,7 @@ def _from_manifests(path: Path) -> str:
 
 
 DIALS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    HORIZON: {str(steps): _horizon(steps) for steps in HORIZONS},
+    HORIZON: {str(steps): horizon(steps) for steps in HORIZONS},
     "student at mentoring": {
         "weak": {"method.warmup.epochs": 2},
         "strong": {},
@@ -83,10 +83,11 @@ def cells(base: Mapping[str, Any]) -> Iterator[Cell]:
         for dial, values in DIALS.items():
             for value, changes in values.items():
                 name = f"{dial} {value} {seed}".replace(" ", "-")
-                yield Cell(dial, value, seed, _manifest(base, name, {**changes, "seed": seed}))
+                yield Cell(dial, value, seed, manifest_of(base, name, {**changes, "seed": seed}))
 
 
-def _manifest(base: Mapping[str, Any], name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+def manifest_of(base: Mapping[str, Any], name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` under another name, with other values at these paths of its spec."""
     made = deepcopy(dict(base))
     made["metadata"] = {"name": name}
     for path, value in changes.items():

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import yaml
-from science.cells import DIALS, HORIZON, SEEDS, cells, data
+from science.cells import DIALS, HORIZON, SEEDS, cells, data, manifest_of
 from science.results import interval, result, table
+from science.starts import CHANGES, Group
+from science.starts import table as table_of_starts
 
 from score_distill import manifest
 
@@ -59,3 +61,21 @@ def test_a_cell_without_its_control_is_named_and_counts_in_no_row() -> None:
 @pytest.mark.parametrize(("values", "words"), [([74.0], "74.0"), ([1.0, 3.0, 5.0], "3.0 [-2.0, 8.0]")])
 def test_an_interval_needs_two_seeds(values: list[float], words: str) -> None:
     assert interval(values) == words
+
+
+def test_the_run_that_compares_starts_is_accepted_and_draws_once_from_the_sft_student(tmp_path: Path) -> None:
+    file = tmp_path / "starts.yaml"
+    file.write_text(yaml.safe_dump(manifest_of(BASE, "starts", CHANGES)))
+    rl = manifest.read(file).spec.method.rl
+    assert (rl.enabled, rl.updates, rl.corrections) == (True, 1, "all")
+
+
+def test_starts_are_compared_by_their_groups_of_rollouts() -> None:
+    groups = [
+        Group(0, 20.0, (True, False), (1.0, 0.0), noise=4.0, signal=0.4),
+        Group(12, 8.0, (True, False), (1.0, 0.5), noise=1.0, signal=0.2),
+        Group(15, 6.0, (False, False), (0.5, 0.0)),
+    ]
+    whole, late = table_of_starts(groups).splitlines()[-2:]
+    assert whole == "| nothing: the whole task | 1 | 20.0 | 50 | 0 | 0 | 0.250 | 0.250 | 1.00 | 0.100 |"
+    assert late == "| 11-15 steps | 2 | 7.0 | 25 | 50 | 0 | 0.125 | 0.062 | 0.25 | 0.200 |"
