@@ -4,7 +4,7 @@ Both executors call ``decide`` with what they observe, act on the answer, and ob
 classes of failure, back-off, budget and changed manifests are weighed here and nowhere else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -65,13 +65,17 @@ class ServerState:
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything that is known of a run. ``changed`` has the fields that may not differ from those it began with."""
+    """Everything that is known of a run. ``changed`` has the fields that may not differ from those it began with.
+
+    ``leaving``: steps of which pods have not ended yet; no attempt begins beside one that may still write.
+    """
 
     done: Mapping[str, Done] = field(default_factory=dict)
     records: Mapping[str, Record] = field(default_factory=dict)
     servers: Mapping[str, ServerState] = field(default_factory=dict)
     changed: Sequence[str] = ()
     gpu_seconds: float = 0.0
+    leaving: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class Wait:
     """Nothing to begin now; ``until`` is a time at which to look again, whatever happens before."""
 
     step: Step
-    reason: Literal["Running", "Retrying", "ServerNotReady"]
+    reason: Literal["Running", "Retrying", "PodsEnding", "ServerNotReady"]
     message: str = ""
     until: float | None = None
 
@@ -176,6 +180,8 @@ def _next(run: DistillationRun, current: Plan, step: Step, record: Record, seen:
         return Wait(step, "Running")
     if record.ended is not None and now < (due := record.ended.at + pause(record.failures)):
         return Wait(step, "Retrying", record.ended.message.partition("\n")[0], due)
+    if step.name in seen.leaving:
+        return Wait(step, "PodsEnding", "its last pods have not ended yet")
     for name in sorted(step.needs & SERVERS):
         state = seen.servers.get(name, ServerState(ready=False))
         if not state.ready:

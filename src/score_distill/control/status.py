@@ -288,6 +288,8 @@ def _waiting(
         return "StepRunning", f"step {step.name}"
     if reason == "Retrying":
         return cause or "StepRetrying", f"step {step.name}: {message}"
+    if reason == "PodsEnding":
+        return reason, f"step {step.name}: {message}"
     return ("StudentNotReady" if "student" in message else "TeacherNotReady"), message
 
 

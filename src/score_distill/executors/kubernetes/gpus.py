@@ -1,7 +1,8 @@
 """GPU seconds of a run, by the times that Kubernetes keeps. Pure: an operator that was down misses nothing."""
 
+from score_distill.executors.kubernetes.endings import condition, ended, seconds
 from score_distill.executors.kubernetes.names import Body
-from score_distill.executors.kubernetes.observe import Children, condition, seconds
+from score_distill.executors.kubernetes.observe import Children
 
 
 def gpu_seconds(children: Children, since: float, now: float) -> int:
@@ -19,13 +20,16 @@ def _gpus(pod: Body) -> int:
 
 
 def _held(pod: Body, now: float) -> tuple[float, float]:
-    """From when a node took the pod, which is when its GPUs were given to it, to the end of its last container."""
-    status = pod.get("status", {})
+    """From when a node took the pod, which is when its GPUs were given to it, to the end of its last container.
+
+    Of one that its node never ends, to when its grace was over.
+    """
+    status, over = pod.get("status", {}), pod["metadata"].get("deletionTimestamp")
     if "startTime" not in status:
         return now, now
     begin = seconds(status["startTime"])
-    if status.get("phase") not in ("Succeeded", "Failed"):
-        return begin, now
+    if not ended(pod):
+        return begin, seconds(over) if over else now
     states = [one.get("state", {}).get("terminated") or {} for one in status.get("containerStatuses") or ()]
     ends = [one["finishedAt"] for one in states if one.get("finishedAt")]
     changes = [one["lastTransitionTime"] for one in status.get("conditions") or () if one.get("lastTransitionTime")]
@@ -33,5 +37,5 @@ def _held(pod: Body, now: float) -> tuple[float, float]:
 
 
 def _ran(job: Body) -> tuple[float, float]:
-    begin, ended = job.get("status", {}).get("startTime"), condition(job, "Complete") or condition(job, "Failed")
-    return (seconds(begin), seconds(ended["lastTransitionTime"])) if begin and ended else (0.0, 0.0)
+    begin, last = job.get("status", {}).get("startTime"), condition(job, "Complete") or condition(job, "Failed")
+    return (seconds(begin), seconds(last["lastTransitionTime"])) if begin and last else (0.0, 0.0)

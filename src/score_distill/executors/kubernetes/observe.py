@@ -1,12 +1,7 @@
 """What the children of a run say, in the policy's words. Pure: bodies of objects in, observations out."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import Any
-
-from pydantic import ValidationError
 
 from score_distill.api import Status, StepStatus
 from score_distill.contract import Progress, Summary
@@ -14,6 +9,7 @@ from score_distill.control.plan import Done, done_with
 from score_distill.control.policy import Ending, Observed, Record, ServerState
 from score_distill.control.status import reason_of
 from score_distill.errors import Exit
+from score_distill.executors.kubernetes.endings import condition, ended, ending, lost, summary, told
 from score_distill.executors.kubernetes.names import ATTEMPT, QUEUE, ROLE, STEP, Body, owned
 
 
@@ -30,6 +26,11 @@ class Children:
         name, uid = job["metadata"]["name"], job["metadata"].get("uid")
         named = [pod for pod in self.pods if label(pod, "batch.kubernetes.io/job-name") == name]
         return [pod for pod in named if uid is None or owned(pod, uid)]
+
+    @property
+    def unfinished(self) -> list[Body]:
+        """The Jobs that have not ended."""
+        return [job for job in self.jobs if not condition(job, "Complete") and not condition(job, "Failed")]
 
     def pods_for(self, role: str) -> list[Body]:
         return [pod for pod in self.pods if label(pod, ROLE) == role]
@@ -69,33 +70,38 @@ def observe(
     done = {one.name: _done(one) for one in status.steps if one.state == "Succeeded"}
     records, summaries = dict[str, Record](), dict[str, Summary]()
     newest = {label(job, STEP): job for job in sorted(children.jobs, key=_attempt)}
-    told = {one.name: one for one in status.steps}
-    for name in {*newest, *told} - done.keys():
-        before = told.get(name, StepStatus(name=name, state="Waiting"))
-        record = _record(before, now, retry)
-        job = newest.get(name)
-        if job is None or _attempt(job) < before.attempt:
-            records[name] = record
-            continue
-        attempt = _attempt(job)
-        if condition(job, "Complete"):
-            summary = _summary(children.pods_of(job)) or Summary(step=name, succeeded=True)
-            summaries[name] = summary
-            done[name] = done_with(name, attempt, summary.counts, summary.tokens)
-        elif condition(job, "Failed") and not (before.attempt == attempt and before.state != "Running"):
-            reached = progress[name].done if name in progress else before.done
-            records[name] = record.started(attempt).failed(_ending(children.pods_of(job), job, now), reached)
-        elif condition(job, "Failed"):
-            records[name] = replace(record, attempt=attempt)
-        else:
+    before = {one.name: one for one in status.steps}
+    for name in {*newest, *before} - done.keys():
+        old = before.get(name, StepStatus(name=name, state="Waiting"))
+        record, job = _record(old, now, retry), newest.get(name)
+        if job is not None and _attempt(job) < old.attempt:
+            job = None
+        attempt = _attempt(job) if job else old.attempt
+        gone = [pod for pod in children.pods if (label(pod, STEP), _attempt(pod)) == (name, attempt) and lost(pod, now)]
+        if job and condition(job, "Complete"):
+            said = summary(children.pods_of(job)) or Summary(step=name, succeeded=True)
+            summaries[name] = said
+            done[name] = done_with(name, attempt, said.counts, said.tokens)
+        elif gone or (job and condition(job, "Failed")):
+            if old.attempt == attempt and old.state != "Running":
+                records[name] = replace(record, attempt=attempt)
+            else:
+                why = ending(children.pods_of(job), condition(job, "Failed"), now) if job else ending(gone, None, now)
+                reached = progress[name].done if name in progress else old.done
+                records[name] = record.started(attempt).failed(why, reached)
+        elif job:
             records[name] = record.started(attempt)
+        else:
+            records[name] = record
     servers = {"sandbox": ServerState(True)}
     for role in ("teacher", "student"):
         servers[role] = ServerState(True) if role == "teacher" and endpoint else _server(role, children)
     waiting = [pod for pod in children.pods if pod.get("status", {}).get("phase") == "Pending"]
     troubles = [found for pod in waiting if (found := trouble(pod)) is not None]
     troubles += [found for job in newest.values() if (found := queued(job)) is not None]
-    return Seen(Observed(done, records, servers), summaries, troubles[0] if troubles else None)
+    leaving = {label(pod, STEP) for pod in children.pods_for("stage") if not ended(pod) and not lost(pod, now)}
+    observed = Observed(done, records, servers, leaving=leaving)
+    return Seen(observed, summaries, troubles[0] if troubles else None)
 
 
 def _done(step: StepStatus) -> Done:
@@ -109,8 +115,8 @@ def _record(step: StepStatus, now: float, retry: bool) -> Record:
     match step.state:
         case "Retrying":
             at = step.finished_at.timestamp() if step.finished_at else now
-            ending = Ending(int(Exit.INFRASTRUCTURE), step.message, at, step.reason or "")
-            return Record(step.attempt, False, step.failures, furthest, ending)
+            end = Ending(int(Exit.INFRASTRUCTURE), step.message, at, step.reason or "")
+            return Record(step.attempt, False, step.failures, furthest, end)
         case "Failed" if not retry:
             code = next((code for code in Exit if step.message.startswith(f"{reason_of(code)}: ")), Exit.BUG)
             message = step.message.partition(": ")[2]
@@ -123,69 +129,22 @@ def _record(step: StepStatus, now: float, retry: bool) -> Record:
             return Record(max(0, step.attempt - 1), False, step.failures, furthest)
 
 
-def _attempt(job: Body) -> int:
-    return int(label(job, ATTEMPT) or 0)
+def _attempt(body: Body) -> int:
+    return int(label(body, ATTEMPT) or 0)
 
 
-def condition(body: Body, kind: str) -> Body | None:
-    """The condition of that type, when it holds."""
-    found = body.get("status", {}).get("conditions") or ()
-    return next((one for one in found if one["type"] == kind and one["status"] == "True"), None)
-
-
-def _stages(pods: Iterable[Body]) -> list[dict[str, Any]]:
-    """How the stage containers that ended did so, those that failed first."""
-    found = []
-    for pod in pods:
-        for one in pod.get("status", {}).get("containerStatuses") or ():
-            if one["name"] == "stage" and (ended := one.get("state", {}).get("terminated")):
-                found.append(ended)
-    return sorted(found, key=lambda ended: ended["exitCode"] == 0)
-
-
-def _told(pods: Iterable[Body]) -> list[Summary]:
-    """What the workers of a step said at their end."""
-    found = []
-    for ended in _stages(pods):
-        with suppress(ValidationError):
-            found.append(Summary.model_validate_json(ended.get("message", "")))
-    return found
-
-
-def _summary(pods: Iterable[Body]) -> Summary | None:
-    """Of the workers of a step, what the one said that made the result: it knows most."""
-    return max(_told(pods), key=lambda one: bool(one.digest), default=None)
+def forsaken(children: Children, now: float) -> list[Body]:
+    """The Jobs that a lost pod keeps from ending."""
+    return [job for job in children.unfinished if any(lost(pod, now) for pod in children.pods_of(job))]
 
 
 def ended_shards(children: Children) -> list[tuple[str, Progress]]:
     """How far the workers came that have done their share of a step whose Job still runs, with the step of each."""
     found = []
-    for job in children.jobs:
+    for job in children.unfinished:
         done = [pod for pod in children.pods_of(job) if pod.get("status", {}).get("phase") == "Succeeded"]
-        if done and not condition(job, "Complete") and not condition(job, "Failed"):
-            found += [(label(job, STEP), told.progress) for told in _told(done) if told.progress is not None]
+        found += [(label(job, STEP), one.progress) for one in told(done) if one.progress is not None]
     return found
-
-
-def _ending(pods: Sequence[Body], job: Body, now: float) -> Ending:
-    """How a Job failed: by what its stage said, else by what Kubernetes says of its pods."""
-    for ended in _stages(pods):
-        code = int(ended["exitCode"])
-        if ended.get("reason") == "OOMKilled":
-            text = "its pod was out of memory (OOMKilled); raise spec.resources.rollout or .trainer limits.memory"
-            return Ending(int(Exit.MODEL), text, now)
-        if code == 0:
-            continue
-        try:
-            told = Summary.model_validate_json(ended.get("message", ""))
-            message, cause = told.message, told.cause
-        except ValidationError:
-            message, cause = str(ended.get("message", "")).strip()[-600:], ""
-        return Ending(code, message or f"its pod ended with exit code {code}", now, cause)
-    why = condition(job, "Failed") or {}
-    return Ending(
-        int(Exit.INFRASTRUCTURE), f"its pod was lost ({why.get('reason', '')}: {why.get('message', '')})", now
-    )
 
 
 def _server(role: str, children: Children) -> ServerState:
@@ -226,8 +185,3 @@ def trouble(pod: Body) -> Trouble | None:
                 last = one.get("lastState", {}).get("terminated") or {}
                 return Trouble("CrashLoop", f"container {one['name']}: {str(last.get('message', message))[-300:]}")
     return None
-
-
-def seconds(text: str) -> float:
-    """A Kubernetes time as seconds since 1970."""
-    return datetime.fromisoformat(text).timestamp()

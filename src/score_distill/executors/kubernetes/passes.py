@@ -109,7 +109,7 @@ class Operator:
 
     def _pass(self, uid: str, body: Body, children: Children) -> float | None:
         now = time.time()
-        changes = reconcile(body, children, self._measure(uid, children), self._settings, now)
+        changes = reconcile(body, children, self._measure(uid, children, now), self._settings, now)
         try:
             self._carry_out(body, changes)
         except ForeignObject as error:
@@ -122,10 +122,10 @@ class Operator:
             raise
         return changes.again
 
-    def _measure(self, uid: str, children: Children) -> Measured:
+    def _measure(self, uid: str, children: Children, now: float) -> Measured:
         """Pods that do not answer the first time this operator asks may the next time."""
         told: defaultdict[str, list[Progress]] = defaultdict(list)
-        pods = running(children)
+        pods = running(children, now)
         for step, pod in pods:
             if (one := self._cluster.progress(pod)) is not None:
                 told[step].append(one)

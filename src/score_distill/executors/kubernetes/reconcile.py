@@ -9,9 +9,10 @@ from score_distill.contract import Progress
 from score_distill.control.policy import Finished, Start, Stop, Suspended, Wait, decide
 from score_distill.control.status import next_status
 from score_distill.executors.kubernetes import models, network, steps
+from score_distill.executors.kubernetes.endings import lost
 from score_distill.executors.kubernetes.gpus import gpu_seconds
 from score_distill.executors.kubernetes.names import MADE_OF, ROLE, STEP, Body, Owner
-from score_distill.executors.kubernetes.observe import Children, condition, label, observe
+from score_distill.executors.kubernetes.observe import Children, forsaken, label, observe
 from score_distill.executors.kubernetes.settings import Settings
 from score_distill.manifest import ManifestError, parse
 
@@ -73,8 +74,7 @@ def reconcile(body: Body, children: Children, measured: Measured, settings: Sett
         apply += steps.objects(owner, action, settings)
     changed = [one for one in apply if not _unchanged(one, children)]
     delete = [one for one in children.deployments if label(one, ROLE) not in own]
-    if isinstance(action, Suspended | Stop):
-        delete += [job for job in children.jobs if not condition(job, "Complete") and not condition(job, "Failed")]
+    delete += children.unfinished if isinstance(action, Suspended | Stop) else forsaken(children, now)
     have = {label(one, ROLE) for one in children.deployments}
     status = next_status(
         run,
@@ -98,12 +98,12 @@ def reconcile(body: Body, children: Children, measured: Measured, settings: Sett
     )
 
 
-def running(children: Children) -> list[tuple[str, Body]]:
+def running(children: Children, now: float) -> list[tuple[str, Body]]:
     """The pods that can be asked for progress, with the step of each."""
     return [
         (label(pod, STEP), pod)
         for pod in children.pods_for("stage")
-        if pod.get("status", {}).get("phase") == "Running" and pod["status"].get("podIP")
+        if pod.get("status", {}).get("phase") == "Running" and pod["status"].get("podIP") and not lost(pod, now)
     ]
 
 

@@ -28,6 +28,8 @@ WORK, SOCKET, SCRATCH, CONFIG, SECRETS = "/work", "/run/score", "/scratch", "/co
 LOG = "/dev/termination-log"
 NODE_RANK = "SCORE_NODE_RANK"
 PORT = 8080
+TAKEN: Body = {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+"""Lets the Job say that its pod was evicted, preempted or lost, when the pod itself is gone."""
 
 
 def config(owner: Owner, start: Start) -> StageConfig:
@@ -74,6 +76,7 @@ def objects(owner: Owner, start: Start, settings: Settings) -> list[Body]:
             "parallelism": count,
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {"rules": [TAKEN]},
             "template": _template(owner, start.step, name, settings, labels),
         }
         | ({"suspend": True} if owner.queued else {}),
