@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import yaml
-from science import horizons
+from science import horizons, plots
 from science.cells import HORIZON, cells
 from science.results import result, table
 
@@ -33,7 +33,7 @@ def main(words: list[str]) -> int:
         report = json.loads((TOP / "runs" / "science" / cell.name / "report" / "report.json").read_text())
         write(kept, json.dumps(result(cell.dial, cell.value, cell.seed, report), indent=1) + "\n")
         found = [json.loads(path.read_text()) for path in sorted((PLACE / "results").glob("*.json"))]
-        write(PLACE / "results.md", table(found))
+        write(PLACE / "results.md", table(found) + plots.draw(found, PLACE))
     return 0
 
 

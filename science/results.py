@@ -50,9 +50,8 @@ def table(results: Iterable[Result]) -> str:
 
 
 def _row(dial: str, value: str, found: Sequence[Result]) -> str:
-    init, imitation, correction = (
-        [100 * float(one["scores"][model]) for one in found] for model in ("init", "imitation", _last(found[0]))
-    )
+    init = [100 * float(one["scores"]["init"]) for one in found]
+    imitation, correction = ([of_arm(one, arm) for one in found] for arm in ARMS)
     gains = [new - old for new, old in zip(correction, imitation, strict=True)]
     figures = " | ".join(map(interval, (init, imitation, correction)))
     spent = " and ".join(f"{mean(one['control'][arm]['teacher_tokens'] for one in found):,.0f}" for arm in ARMS)
@@ -61,17 +60,24 @@ def _row(dial: str, value: str, found: Sequence[Result]) -> str:
     return f"| {dial} | {value} | {len(found)} | {figures} | {gain} | {spent} | {steps} |\n"
 
 
-def _last(one: Result) -> str:
-    """The student of the last round of correction."""
+def of_arm(one: Result, arm: str) -> float:
+    """What a way of teaching reached in a cell, of 100; correction with the student of its last round."""
     students = [str(model) for model in one["scores"] if model.startswith("sft")]
-    return max(students, key=lambda model: (len(model), model))
+    last = max(students, key=lambda model: (len(model), model))
+    return 100 * float(one["scores"]["imitation" if arm == "imitation" else last])
 
 
 def interval(values: Sequence[float], *, sign: bool = False) -> str:
     """``74.0 [70.1, 77.9]``; without an interval for one value."""
     form = "+.1f" if sign else ".1f"
-    middle = mean(values)
-    if len(values) < 2:
+    middle, half = interval_of(values)
+    if half is None:
         return f"{middle:{form}}"
-    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / sqrt(len(values))
     return f"{middle:{form}} [{middle - half:{form}}, {middle + half:{form}}]"
+
+
+def interval_of(values: Sequence[float]) -> tuple[float, float | None]:
+    """Their mean, and half of its 95 % interval, which one value does not have."""
+    if len(values) < 2:
+        return mean(values), None
+    return mean(values), float(t.ppf(0.975, len(values) - 1)) * stdev(values) / sqrt(len(values))

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 from science.cells import DIALS, HORIZON, SEEDS, cells, data, manifest_of
+from science.plots import draw
 from science.results import interval, result, table
 from science.starts import CHANGES, Group
 from science.starts import table as table_of_starts
@@ -56,6 +57,19 @@ def test_a_cell_without_its_control_is_named_and_counts_in_no_row() -> None:
     told = table([result("rounds", "two", 0, report(0.7, 0.74)), result("rounds", "two", 3, failed)])
     assert "| rounds | two | 1 |" in told
     assert told.endswith("Not counted: rounds, two, seed 3: failed: out of memory\n")
+
+
+def test_each_dial_with_results_has_a_drawing_that_is_the_same_every_time(tmp_path: Path) -> None:
+    dial, (weak, strong, *_) = HORIZON, DIALS[HORIZON]
+    found = [result(dial, value, seed, report(0.5, 0.6)) for value in (weak, strong) for seed in (0, 1)]
+    draws = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        assert draw(found, folder) == "\n![steps of a task](steps-of-a-task.svg)\n"
+        draws.append({file.name: file.read_text() for file in folder.iterdir()})
+    assert draws[0] == draws[1]
+    assert list(draws[0]) == ["steps-of-a-task.svg"]
+    assert all(word in draws[0]["steps-of-a-task.svg"] for word in ("imitation", "correction", f">{weak}<"))
 
 
 @pytest.mark.parametrize(("values", "words"), [([74.0], "74.0"), ([1.0, 3.0, 5.0], "3.0 [-2.0, 8.0]")])
