@@ -13,7 +13,16 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.waiting import eventually
-from tests.manifests import BETWEEN_FIELDS, ONLY_IN_A_CLUSTER, UNKNOWN, changed, good, out_of_bounds, searching
+from tests.manifests import (
+    BETWEEN_FIELDS,
+    ONLY_IN_A_CLUSTER,
+    UNKNOWN,
+    changed,
+    distilling,
+    good,
+    out_of_bounds,
+    searching,
+)
 
 from score_distill.api import GROUP, VERSION, ArtifactsStatus, Condition, Score, Status, StepStatus, StepTokens, Usage
 from score_distill.crd import PLURAL
@@ -113,6 +122,8 @@ def test_an_unknown_field_is_refused(runs: Runs, path: str) -> None:
         ("spec.resources.trainer.requests", {"cpu": 2, "memory": "1.5Gi"}),
         ("spec.method.sft.clipNorm", 1),
         ("spec.method.rl.enabled", False),
+        ("spec", distilling()),
+        ("spec", distilling(method={"rl": {"controls": ["OnPolicyDistillation", "FullHorizon"], "sampling": {}}})),
         ("spec.scheduling.nodeSelector", {"example.com/pool": "gpu"}),
         ("spec.scheduling.tolerations", [{"operator": "Exists"}, {"key": "a", "value": "b", "effect": "NoExecute"}]),
         ("spec.images.worker", "registry.example:5000/score/worker@sha256:0123"),
