@@ -28,6 +28,7 @@ PACKAGES = ("python3", "ca-certificates", "libnuma1", "libstdc++6", "libseccomp2
 NEEDED = {"gcc": "gcc", "mmdebstrap": "mmdebstrap", "buildah": "buildah"}
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OCI = "application/vnd.oci.image"
+_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def pause() -> Path:
@@ -74,12 +75,14 @@ def _python() -> Path:
 
 
 def _trust(folder: Path) -> list[str]:
-    """What lets pip inside a build trust what it trusts here, where a machine has certificates of its own."""
+    """What lets pip and uv inside a build trust what pip trusts here, where a machine has certificates of its own."""
     given = os.environ.get("PIP_CERT")
     if given is None:
         return []
-    (folder / "pip.conf").write_text(f"[global]\ncert = {given}\n")
-    return [f"--volume={folder / 'pip.conf'}:/etc/pip.conf:ro", f"--volume={given}:{given}:ro"]
+    (folder / "pip.conf").write_text(f"[global]\ncert = {_CERTIFICATES}\n")
+    (folder / "uv.toml").write_text("system-certs = true\n")
+    mounts = {folder / "pip.conf": "/etc/pip.conf", folder / "uv.toml": "/etc/uv/uv.toml", given: _CERTIFICATES}
+    return [f"--volume={here}:{there}:ro" for here, there in mounts.items()]
 
 
 def _debian(name: str, packages: Sequence[str]) -> Path:

@@ -39,6 +39,13 @@ def test_a_dockerfile_is_clean(dockerfile: Path) -> None:
     assert linted.returncode == 0, linted.stdout
 
 
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_dockerfile_means_the_same_to_podman_and_buildah(dockerfile: Path) -> None:
+    instructions = re.findall(r"^([A-Z]+)\s", dockerfile.read_text(), re.MULTILINE)
+    assert "FROM" in instructions
+    assert {"SHELL", "HEALTHCHECK", "ONBUILD"}.isdisjoint(instructions), "OCI images have none: it would be ignored"
+
+
 def test_the_chart_has_the_crd_of_the_api() -> None:
     copy = ROOT / "charts" / "score-operator" / "files" / CRD
     assert copy.read_bytes() == (ROOT / "crds" / CRD).read_bytes(), "run make generate"
