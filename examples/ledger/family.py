@@ -153,8 +153,9 @@ def _distractor(rng: random.Random, part: Part, person: str, item: str) -> str:
 
 def _cast(rng: random.Random, template: Template, given: dict[str, str], avoid: Sequence[str] = ()) -> dict[str, str]:
     """All roles of a sentence; those not given are drawn, distinct from each other and from `avoid`."""
-    names = rng.sample([name for name in NAMES if name not in (*given.values(), *avoid)], 2)
-    items = rng.sample([item for item in ITEMS if item not in (*given.values(), *avoid)], 2)
+    taken = {*given.values(), *avoid}
+    names = rng.sample([name for name in NAMES if name not in taken], 2)
+    items = rng.sample([item for item in ITEMS if item not in taken], 2)
     packs = "{m} b" in template.text
     drawn = {
         "A": names[0],
