@@ -46,7 +46,7 @@ class StageConfig(Model):
 
     ``work`` may be lost with the machine, and is shared by the workers of the step where they share one;
     ``teacher_tokens`` are left of the budget for all ``workers`` that share the tasks of the step: a stage that spends
-    its share of them raises BudgetSpent.
+    its share of them raises BudgetSpent. ``given_up`` is why a control could not be made: that is then its result.
     """
 
     run: str
@@ -63,6 +63,7 @@ class StageConfig(Model):
     sandbox: str | None = None
     teacher_tokens: int | None = None
     workers: int = 1
+    given_up: str = ""
 
 
 class Progress(Model):

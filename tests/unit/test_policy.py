@@ -9,6 +9,7 @@ from score_distill.contract import Summary
 from score_distill.control.plan import Done
 from score_distill.control.policy import (
     TRIES,
+    Action,
     Decision,
     Ending,
     Finished,
@@ -116,6 +117,22 @@ def test_only_attempts_that_get_no_further_count_against_the_bound() -> None:
     assert (action.exit, f"{TRIES} tries in a row got no further" in action.message) == (Exit.INFRASTRUCTURE, True)
     further = record.started(TRIES + 2).failed(ending, 6)
     assert further.failures == 1
+
+
+def test_a_control_that_is_killed_again_and_again_is_given_up_and_the_run_goes_on() -> None:
+    whole = run(method={"rl": {"controls": ["FullHorizon"]}})
+    done = {name: Done() for name in ORDER[:-1]}
+
+    def after(failures: int) -> Action:
+        ending = Ending(128 + 9, "its process was killed\nthe end of its log", NOW)
+        record = Record(attempt=failures, failures=failures, ended=ending)
+        return decide(whole, Observed(done, {"full-horizon": record}, UP), NOW + 999).action
+
+    for failures, why in ((TRIES - 1, ""), (TRIES, "its process was killed")):
+        start = after(failures)
+        assert isinstance(start, Start)
+        assert (start.step.name, start.given_up) == ("full-horizon", why)
+    assert isinstance(after(TRIES + 1), Stop)
 
 
 def test_a_step_waits_for_the_servers_that_it_needs_and_for_no_other() -> None:

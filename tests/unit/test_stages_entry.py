@@ -70,6 +70,12 @@ def test_a_control_that_fails_ends_with_its_reason_as_its_result(tmp_path: Path)
     assert Evaluation(frame).models == ["base", "init", "sft", "rl", "teacher"]
 
 
+def test_a_control_that_is_given_up_ends_with_the_reason_and_does_nothing_else(tmp_path: Path) -> None:
+    place = Folder(tmp_path)
+    config = place.config("full-horizon", "rl", "mentor").model_copy(update={"given_up": "its process was killed"})
+    assert run_stage(config, {}).message == "failed: its process was killed"
+
+
 def test_a_step_of_the_method_that_fails_is_no_result(tmp_path: Path) -> None:
     place = Folder(tmp_path)
     place.store.delete(f"{RUN}/steps/rl/manifest.json")

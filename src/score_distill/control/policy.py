@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from score_distill.api import DistillationRun
-from score_distill.contract import Summary
+from score_distill.contract import CONTROLS, Summary
 from score_distill.control.pipeline import Need, Step
 from score_distill.control.plan import Done, Plan, plan
 from score_distill.errors import Exit
@@ -92,11 +92,15 @@ class Suspended:
 
 @dataclass(frozen=True)
 class Start:
-    """Begin an attempt at a step. ``teacher_tokens`` are left of the budget."""
+    """Begin an attempt at a step. ``teacher_tokens`` are left of the budget.
+
+    ``given_up`` is why a control failed for the last time: this attempt makes that its result, and the run goes on.
+    """
 
     step: Step
     attempt: int
     teacher_tokens: int | None
+    given_up: str = ""
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,7 @@ def _stopped(run: DistillationRun, current: Plan, step: Step, record: Record, se
     if (end := record.ended) is not None:
         if not end.retried:
             return Stop(_exit(end.code), f"step {step.name}: {end.message}", step)
-        if record.failures >= TRIES:
+        if record.failures >= TRIES + (step.name in CONTROLS):
             told = f"step {step.name}: {end.message}\n  ({record.failures} tries in a row got no further)"
             return Stop(Exit.INFRASTRUCTURE, told, step)
     budget, spent = run.spec.budget.teacher_tokens, current.spent("teacher")
@@ -188,7 +192,9 @@ def _next(run: DistillationRun, current: Plan, step: Step, record: Record, seen:
             return Wait(step, "ServerNotReady", state.message or f"waits for the {name}")
     budget = run.spec.budget.teacher_tokens
     left = None if budget is None else budget - current.spent("teacher")
-    return Start(step, record.attempt + 1, left)
+    end = record.ended
+    given_up = end.message.partition("\n")[0] if end is not None and record.failures >= TRIES else ""
+    return Start(step, record.attempt + 1, left, given_up)
 
 
 def _exit(code: int) -> Exit:

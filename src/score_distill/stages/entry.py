@@ -34,9 +34,12 @@ def _run(config: StageConfig, store: Store) -> Summary:
 def done_or_failed(config: StageConfig, store: Store, environ: Mapping[str, str]) -> Summary:
     """A control that cannot be made costs its comparison alone: the step ends with the reason as its result.
 
-    What trying again, another manifest or more budget may help is raised as from any other step.
+    What trying again, another manifest or more budget may help is raised as from any other step; the executor says in
+    ``given_up`` when it has tried often enough.
     """
     frame = StageContext(config, store)
+    if config.given_up:
+        return failed(frame, f"failed: {config.given_up}")
     results = (frame.input(step).manifest for step in config.inputs)
     lacking = next((one for one in results if one.summary.get("failed")), None)
     if lacking is not None:

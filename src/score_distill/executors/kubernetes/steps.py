@@ -50,6 +50,7 @@ def config(owner: Owner, start: Start) -> StageConfig:
         sandbox=f"unix://{SOCKET}/sock" if "sandbox" in step.needs else None,
         teacher_tokens=start.teacher_tokens,
         workers=workers_of(step, spec).shards,
+        given_up=start.given_up,
     )
 
 

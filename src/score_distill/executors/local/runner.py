@@ -149,8 +149,8 @@ class Run:
 
     async def act(self, decision: Decision) -> None:
         match decision.action:
-            case Start(step, attempt, teacher_tokens):
-                await self.begin(step, attempt, teacher_tokens)
+            case Start() as start:
+                await self.begin(start)
             case Wait(step, "ServerNotReady", message):
                 self.view.step(step.name).note = message
                 if self.view.step(step.name).state == "waiting":
@@ -165,11 +165,12 @@ class Run:
             case _:
                 pass
 
-    async def begin(self, step: Step, attempt: int, teacher_tokens: int | None) -> None:
+    async def begin(self, start: Start) -> None:
         """Start the processes of an attempt."""
+        step = start.step
         folder = WorkFolder(self.site.work / step.name)
-        attempt = max(attempt, folder.last_attempt() + 1)
-        config = self.config(step, attempt, teacher_tokens)
+        attempt = max(start.attempt, folder.last_attempt() + 1)
+        config = self.config(start, attempt)
         shown = self.view.step(step.name)
         before = folder.read_progress()
         shown.state, shown.note, shown.attempt, shown.began = "running", "", attempt, time.time()
@@ -211,7 +212,8 @@ class Run:
             self.records[name] = self.records[name].failed(ending, shown.progress.done if shown.progress else 0)
             shown.state, shown.note = "retrying", ending.message.partition("\n")[0]
 
-    def config(self, step: Step, attempt: int, teacher_tokens: int | None) -> StageConfig:
+    def config(self, start: Start, attempt: int) -> StageConfig:
+        step = start.step
         served: Mapping[str, object] = {
             name: self.fleet.served.get(name) for name in ("teacher", "student") if name in step.needs
         }
@@ -227,7 +229,8 @@ class Run:
                 "inputs": step.inputs,
                 "work": str(self.site.work / step.name),
                 "sandbox": str(self.fleet.socket) if "sandbox" in step.needs else None,
-                "teacher_tokens": teacher_tokens,
+                "teacher_tokens": start.teacher_tokens,
+                "given_up": start.given_up,
                 "workers": workers_of(step, self.site.run.spec).shards,
                 **served,
             }
