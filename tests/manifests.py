@@ -118,16 +118,21 @@ BETWEEN_FIELDS: list[Fault] = [
 ONLY_IN_A_CLUSTER: list[Fault] = [
     *(
         (path, value, "use s3://, hf:// or pvc:// in a cluster")
-        for path in ("spec.student.model", "spec.teacher.model", "spec.tasks.train.uri", "spec.tasks.eval.0.uri")
+        for path in ("spec.student.model", "spec.teacher.model")
         for value in ("models/here", "file:///models", "/models", "../up")
+    ),
+    *(
+        (path, value, "use s3:// or pvc:// in a cluster")
+        for path in ("spec.tasks.train.uri", "spec.tasks.eval.0.uri")
+        for value in ("data/here", "file:///data", "/data", "../up", "hf://a/b")
     ),
     *(
         ("spec.artifacts.uri", value, "use s3:// in a cluster")
         for value in ("runs", "file:///r", "hf://a/b", "pvc://c/d")
     ),
     *(
-        ("spec", searching({"corpus": value}), "use s3:// in a cluster")
-        for value in ("pages", "file:///pages", "hf://a/b", "pvc://c/d")
+        ("spec", searching({"corpus": value}), "use s3:// or pvc:// in a cluster")
+        for value in ("pages", "file:///pages", "hf://a/b")
     ),
     ("metadata.name", "a" * 41, "metadata.name must have at most 40 characters"),
     ("metadata.name", "7b-to-1b", "metadata.name must begin with a letter"),

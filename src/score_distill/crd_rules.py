@@ -18,6 +18,7 @@ from score_distill.manifest import model_of
 Rule = dict[str, str]
 
 MODELS = "use s3://, hf:// or pvc:// in a cluster"
+DATA = "use s3:// or pvc:// in a cluster"
 STORES = "use s3:// in a cluster"
 LONGEST_NAME = 40
 
@@ -75,11 +76,11 @@ RULES: dict[str, list[Rule]] = {
         ),
         _remote("model"),
     ],
-    "TaskSet": [_remote("uri")],
-    "EvalSet": [_remote("uri")],
+    "TaskSet": [_remote("uri", "s3|pvc", DATA)],
+    "EvalSet": [_remote("uri", "s3|pvc", DATA)],
     "Search": [
         rule("has(self.corpus) != has(self.endpoint)", "search: give exactly one of corpus, endpoint"),
-        _remote("corpus", "s3", STORES),
+        _remote("corpus", "s3|pvc", DATA),
     ],
     "Tasks": [
         rule(

@@ -41,5 +41,6 @@ def local_path(uri: str, base: Path, claims: Path | None = None) -> Path:
         if not parts.netloc or ".." in inside.parts:
             raise ValueError(f"{uri}: write pvc://CLAIM/path, without '..'")
         return claims / inside
-    known = "s3://, file:// or a path" if claims is None else "hf://, s3://, pvc://, file:// or a path"
-    raise ValueError(f"{uri}: {kind}:// does not work here; use {known}")
+    remote = ("s3",) if claims is None else ("hf", "s3", "pvc")
+    known = ", ".join(f"{one}://" for one in (*remote, "file") if one != kind)
+    raise ValueError(f"{uri}: {kind}:// does not work here; use {known} or a path")

@@ -597,3 +597,10 @@ def test_claims_that_uris_name_are_mounted_read_only_where_they_are_read() -> No
         readers = [*pod.get("initContainers", []), *pod["containers"]]
         [mount] = [one for reader in readers for one in reader["volumeMounts"] if one["name"] == volume["name"]]
         assert (mount["mountPath"], mount["readOnly"]) == ("/claims/weights", True)
+
+
+def test_the_claim_of_a_corpus_is_mounted_where_it_is_read() -> None:
+    world, _ = come_to("prepare", tools=["python", "search"], search={"corpus": "pvc://pages/wiki"})
+    pod = world.jobs["one-prepare-1"]["spec"]["template"]["spec"]
+    [mount] = [one for one in pod["containers"][0]["volumeMounts"] if one["name"].startswith("claim-")]
+    assert (mount["mountPath"], mount["readOnly"]) == ("/claims/pages", True)

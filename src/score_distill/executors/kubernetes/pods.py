@@ -99,9 +99,10 @@ def secret(name: str, items: Mapping[str, str]) -> Body:
 
 
 def claims(spec: Spec) -> list[str]:
-    """The PersistentVolumeClaims that the URIs of models and tasks name."""
-    uris = [spec.student.model, spec.teacher.model or "", spec.tasks.train.uri, *(one.uri for one in spec.tasks.eval)]
-    return sorted({urlsplit(uri).netloc for uri in uris if uri.startswith("pvc://")})
+    """The PersistentVolumeClaims that the URIs of models, tasks and corpus name."""
+    corpus = spec.search.corpus if spec.search else None
+    uris = (spec.student.model, spec.teacher.model, spec.tasks.train.uri, *(one.uri for one in spec.tasks.eval), corpus)
+    return sorted({urlsplit(uri).netloc for uri in uris if uri and uri.startswith("pvc://")})
 
 
 def claim_volumes(spec: Spec) -> dict[str, Body]:
