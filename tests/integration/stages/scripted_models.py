@@ -3,7 +3,8 @@
 Nothing here is a language model. The teacher writes the canonical step of a task; the student writes it too, but errs
 at a share of its steps that the pushed folder names (``errs.json``). Every reply is a function of the request and the
 pushed folder alone, so a request that is sent again gets the same reply. What it takes: the student as token ids on
-/v1/completions, the teacher as messages on /v1/chat/completions, and the management routes of vLLM.
+/v1/completions, where the teacher scores token ids too, the teacher as messages on /v1/chat/completions, and the
+management routes of vLLM.
 """
 
 import json
@@ -79,6 +80,11 @@ class ScriptedModels:
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
+        if "prompt_logprobs" in body and body["model"] == "teacher":
+            ids = body["prompt"]
+            given = [None, *({str(one): {"logprob": teacher_logprob(one)}} for one in ids[1:])]
+            choice = {"text": "", "finish_reason": "length", "prompt_logprobs": given}
+            return await self.reply(request, "teacher", choice, len(ids), 1, "score")
         if "prompt_logprobs" in body:
             return web.json_response(self.probed(body["prompt"]))
         text = f"{self.student(body)}{END_OF_TURN}"
@@ -99,10 +105,10 @@ class ScriptedModels:
         reason = "length" if cut_off else "stop"
         choice = {"message": {"role": "assistant", "content": text}, "finish_reason": reason}
         asked = sum(len(one["content"].split()) for one in body["messages"])
-        return await self.reply(request, "teacher", choice, asked, len(text.split()))
+        return await self.reply(request, "teacher", choice, asked, len(text.split()), asked_for(body["messages"]))
 
     async def reply(
-        self, request: web.Request, role: str, choice: dict[str, Any], prompt: int, completion: int
+        self, request: web.Request, role: str, choice: dict[str, Any], prompt: int, completion: int, kind: str = "act"
     ) -> web.StreamResponse:
         """The reply, or the fault that is due in its place."""
         self.calls += 1
@@ -121,7 +127,6 @@ class ScriptedModels:
         if fault == "cut":
             return await cut(request, content)
         self.before(self.calls)
-        kind = "act" if role == "student" else asked_for((await request.json())["messages"])
         self.answered[role, kind] += 1
         for name, count in (("prompt", prompt), ("cached", prompt // 2), ("completion", completion)):
             self.tokens[role, name] += count
@@ -209,6 +214,11 @@ def wrong(step: str) -> str:
 def logprob(token: int) -> float:
     """What the server says of a sampled token; a function of the token, so that a test can say it too."""
     return -0.01 * (1 + token % 50)
+
+
+def teacher_logprob(token: int) -> float:
+    """What the teacher gives a token, wherever it stands."""
+    return -0.02 * (1 + token % 30)
 
 
 async def cut(request: web.Request, content: bytes) -> web.StreamResponse:

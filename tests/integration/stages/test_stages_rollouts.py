@@ -5,9 +5,10 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from examples.ledger.family import next_step
 from tests.integration.stages.conftest import INPUTS, MakePlace, Place, ledger, prepared
-from tests.integration.stages.scripted_models import logprob, wrong
+from tests.integration.stages.scripted_models import logprob, teacher_logprob, wrong
 from tokenizers import Tokenizer
 
 from score_distill.agent.chat import ChatFormat
@@ -18,6 +19,7 @@ from score_distill.agent.trajectory import Step, Task
 from score_distill.stages import sft
 from score_distill.stages.acting import floor
 from score_distill.stages.context import StageContext
+from score_distill.stages.rl import Acting
 from score_distill.stages.rollouts import Group, roll_out
 
 
@@ -215,3 +217,25 @@ async def test_a_context_that_the_prefix_fills_leaves_nothing_to_learn(make_plac
     place = replace(place, spec=place.spec.model_copy(update={"student": student}))
     [group] = await rolled(place, (item_of(changing(), 3), 1, 4096))
     assert (group.rollouts, group.lost) == ((), Counter(empty=2))
+
+
+@pytest.mark.parametrize("control", ["distil-on-policy", "full-horizon"])
+async def test_only_on_policy_distillation_asks_the_teacher_for_each_sampled_token_and_for_no_verdict(
+    make_place: MakePlace, control: str
+) -> None:
+    place = with_method(await make_place(ledger(60), share=0.0, prompt="Instructions"), "rl", group_size=6)
+    tasks = place.spec.tasks
+    train = tasks.model_copy(update={"train": tasks.train.model_copy(update={"metric": "math"})})
+    place = replace(place, spec=place.spec.model_copy(update={"tasks": train}))
+    whole = Item(id="whole#0", task=Task.model_validate({**changing(), "answer": "∞"}))
+    async with floor(StageContext(place.config(control, "rl"), place.store), frozenset(), durable=False) as here:
+        group = await Acting(here, 4096).roll_out(whole, 1, lambda: 0)
+        usage = {(row["role"], row["purpose"]): row["calls"] for row in here.ledger.account.rows()}
+    scores = control == "distil-on-policy"
+    assert len(group.rollouts) == 6 and not group.lost
+    for one in group.rollouts:
+        sampled = [token for token, mask in zip(one.ids, one.mask, strict=True) if mask]
+        assert list(one.teacher) == ([teacher_logprob(token) for token in sampled] if scores else [])
+        assert one.judged.correct is (None if scores else False)
+    assert usage[("teacher", "score") if scores else ("teacher", "verify")] == 6
+    assert (("teacher", "verify") in usage, place.models.answered["teacher", "score"]) == (not scores, 6 * scores)
