@@ -43,7 +43,9 @@ def answer(
     if not scores:
         return came
     told = [paid(scores, comparisons, control)] if control else []
-    told += [reinforced_better(scores, comparisons, one) for one in steps if one.name in ASKED and one.state == "done"]
+    told += [
+        reinforced_better(scores, comparisons, one, steps) for one in steps if one.name in ASKED if one.state == "done"
+    ]
     return " ".join((came, *told))
 
 
@@ -65,7 +67,9 @@ def paid(scores: Sequence[Score], comparisons: Sequence[Comparison], control: Co
             return f"Whether correction paid cannot be told from chance: {there}."
 
 
-def reinforced_better(scores: Sequence[Score], comparisons: Sequence[Comparison], control: StepFact) -> str:
+def reinforced_better(
+    scores: Sequence[Score], comparisons: Sequence[Comparison], control: StepFact, steps: Sequence[StepFact]
+) -> str:
     """Reinforcement from verified prefixes against one of its controls, on the first eval set."""
     better, worse = ASKED[control.name]
     name = scores[0].eval
@@ -74,6 +78,8 @@ def reinforced_better(scores: Sequence[Score], comparisons: Sequence[Comparison]
     if found is None:
         why = control.message or "the two were not scored on the same tasks"
         return f"Whether {better} is not known: {why}."
+    if {REINFORCED, control.name} <= {one.name for one in steps if one.counts.get("best_update") == 0}:
+        return f"Whether {better} is not known: both steps left the SFT student unchanged ({share[found.new]})."
     there = f"{share[found.new]} ({found.new}) against {share[found.old]} ({found.old})"
     match found.ruling:
         case "better":

@@ -3,7 +3,7 @@
 import pytest
 
 from score_distill.report.answer import answer, costs
-from score_distill.report.facts import Comparison, Control, Effort, Score
+from score_distill.report.facts import Comparison, Control, Effort, Score, StepFact
 from score_distill.report.sanitize import legible, one_line
 from score_distill.report.significance import Paired, compare, sentence
 from score_distill.report.wording import duration, number, percent, rounded, span, tokens, unbroken
@@ -145,6 +145,23 @@ def test_what_the_two_sides_of_the_control_cost() -> None:
     ):
         imitation = CONTROL.imitation.model_copy(update={"teacher_tokens": spent})
         assert said in costs(CONTROL.model_copy(update={"imitation": imitation}))
+
+
+@pytest.mark.parametrize(
+    ("rl", "control", "said"),
+    [
+        (0, 0, "prefixes paid is not known: both steps left the SFT student unchanged (43.0 %)."),
+        (4, 0, "prefixes paid cannot be told from chance: 43.0 % (rl) against 43.0 % (full-horizon)."),
+    ],
+)
+def test_two_steps_that_changed_nothing_say_nothing_of_each_other(rl: int, control: int, said: str) -> None:
+    scores = [score("sft", 430), score("full-horizon", 430), score("rl", 430)]
+    steps = [
+        StepFact(name=name, state="done", counts={"best_update": kept})
+        for name, kept in (("rl", rl), ("full-horizon", control))
+    ]
+    same = comparison("rl", "full-horizon", Paired(430, 0, 0, 570))
+    assert answer(scores, [same], steps).endswith(f"Whether the verified {said}")
 
 
 def test_the_answer_with_one_student_or_with_none() -> None:
