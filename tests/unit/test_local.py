@@ -28,6 +28,7 @@ def test_vllm_is_told_what_the_manifest_says_and_no_key() -> None:
     assert (pairs["--model"], pairs["--served-model-name"], pairs["--host"]) == ("/m", "student", "127.0.0.1")
     assert (pairs["--dtype"], pairs["--max-model-len"], pairs["--port"]) == ("float32", "512", "8123")
     assert pairs["--logprobs-mode"] == "processed_logprobs"
+    assert pairs["--generation-config"] == "vllm"
     assert "--enforce-eager" in words
     assert words[-2:] == ["--max-num-seqs", "8"]
     assert not any("key" in word for word in words)

@@ -32,6 +32,8 @@ def command(
         "--max-model-len": str(serving.context_length),
         # Of what is sampled, after temperature and top_p: RL weighs samples by it. Prompts are scored without either.
         "--logprobs-mode": "processed_logprobs",
+        # The manifest alone says how is sampled: no top_k or repetition_penalty of the model's generation_config.json.
+        "--generation-config": "vllm",
         "--uvicorn-log-level": "warning",
     }
     flags = ["--enable-prompt-tokens-details", "--enable-prefix-caching"]

@@ -1,5 +1,6 @@
-"""The quickstart's student with tied embeddings, which it has not."""
+"""The quickstart's student with tied embeddings and sampling settings of its own, which it has not."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -18,4 +19,5 @@ def write_tied(folder: Path, dtype: torch.dtype = torch.float32, shard: str = "5
     model.save_pretrained(folder, max_shard_size=shard)
     AutoTokenizer.from_pretrained(STUDENT).save_pretrained(folder)
     shutil.copy(STUDENT / "chat_template.jinja", folder)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 579, "repetition_penalty": 1.5}))
     return folder
