@@ -89,6 +89,7 @@ BETWEEN_FIELDS: list[Fault] = [
     ),
     ("spec.tools", ["read"], "tools must contain python"),
     ("spec.tools", ["python", "python"], "Duplicate value"),
+    ("spec.method.agent.libraries", ["numpy", "numpy"], "Duplicate value"),
     ("spec.tools", ["python", "search"], "search must be given when tools contains search"),
     ("spec.search", {"corpus": "s3://data/pages"}, "search must be given when tools contains search, and only then"),
     ("spec", searching({}), "exactly one of corpus, endpoint"),

@@ -88,6 +88,11 @@ def test_instructions_name_the_tools_and_the_plan_only_where_there_are_some():
     assert "final_answer_print(answer)" in plain["content"]
 
 
+def test_instructions_name_the_libraries_that_code_may_import():
+    system, _ = prompts.opening(TASK, words(["python"], ["sympy"]), style="Instructions", plan=True)
+    assert "- import sympy: this library is there" in system["content"]
+
+
 def test_conversation_alternates_and_prefixes_every_observation():
     steps = [step("<first_thought>p</first_thought>", "None", plan=True), step("<code>print(1)</code>", "1")]
     assert prompts.conversation([{"role": "user", "content": "q"}], steps) == [

@@ -51,9 +51,11 @@ WORDS: Mapping[str, Words] = {
 }
 
 
-def words(names: Sequence[str]) -> dict[str, Words]:
-    """What a model reads of the tools of a run; ``python`` is the code tool itself."""
-    return {name: WORDS[name] for name in names if name != "python"}
+def words(names: Sequence[str], libraries: Sequence[str] = ()) -> dict[str, Words]:
+    """What a model reads of the tools of a run; ``python`` is the code tool, which imports the libraries."""
+    told = {name: WORDS[name] for name in names if name != "python"}
+    imports = {name: Words(f"import {name}", "this library is there besides the standard ones") for name in libraries}
+    return told | imports
 
 
 def chosen(names: Sequence[str], search: Tool | None = None) -> dict[str, Tool]:

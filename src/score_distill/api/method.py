@@ -41,6 +41,18 @@ class Agent(Model):
     )
     step_seconds: float = Field(10, ge=0.5, le=600, description="wall time of the code of one step")
     memory_mib: int = Field(512, ge=64, le=65536, description="memory of the code of one step")
+    libraries: tuple[Literal["numpy", "sympy"], ...] = Field(
+        (),
+        max_length=2,
+        description="what code can import besides the standard library, for some milliseconds a step; models are told",
+        json_schema_extra={LIST_TYPE: "set"},
+    )
+
+    @model_validator(mode="after")
+    def each_library_once(self) -> Self:
+        if len(set(self.libraries)) < len(self.libraries):
+            raise ValueError("libraries must name each library once")
+        return self
 
 
 class Demonstrate(Model):

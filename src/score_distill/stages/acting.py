@@ -94,7 +94,8 @@ class RolloutContext:
     def teacher_actor(self, task: Task, sampling: Sampling, *, tries: int | None = None) -> TeacherActor:
         spec = self.frame.config.spec
         agent = spec.method.agent
-        opening = prompts.opening(task, tools.words(spec.tools), style=spec.teacher.prompt, plan=agent.plan)
+        told = tools.words(spec.tools, agent.libraries)
+        opening = prompts.opening(task, told, style=spec.teacher.prompt, plan=agent.plan)
         return TeacherActor(opening, sampling, agent.step_tokens, tries)
 
     def judge(self, task: Task, purpose: str) -> Judge | None:

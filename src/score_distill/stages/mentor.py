@@ -128,7 +128,7 @@ def localizer(here: RolloutContext, task: Task) -> Localizer:
         here.caller("teacher", task.id, "repair", revision),
         correction.repair_sampling,
         spec.method.agent.step_tokens,
-        tools.words(spec.tools),
+        tools.words(spec.tools, spec.method.agent.libraries),
         spec.method.agent.plan,
         spec.seed,
     )

@@ -168,6 +168,12 @@ def test_the_sandbox_gets_no_key_and_no_store() -> None:
     assert {mount["name"] for mount in sandbox["volumeMounts"]} == {"socket", "scratch", "sandbox-tmp"}
 
 
+def test_the_sandbox_has_the_libraries_that_the_manifest_names() -> None:
+    world, _ = come_to("mentor", method={"agent": {"libraries": ["sympy"]}})
+    [sandbox] = world.jobs["one-mentor-1"]["spec"]["template"]["spec"]["initContainers"]
+    assert json.loads(sandbox["command"][-1])["libraries"] == ["sympy"]
+
+
 def test_a_stage_is_told_all_that_it_needs_and_no_key() -> None:
     world, body = EnvState(), run()
     told = {}

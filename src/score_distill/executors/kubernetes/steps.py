@@ -195,10 +195,11 @@ def _template(owner: Owner, step: Step, name: str, settings: Settings, labels: d
 
 def _sandbox(owner: Owner, image: str, pull_policy: str) -> Body:
     """The daemon as a native sidecar: started before the stage, ended after it, with no key and no store."""
-    bounds = limits_of(owner.run.spec.method.agent, models.machine_of(owner.run.spec.resources.rollout).cores)
+    spec = owner.run.spec
+    bounds = limits_of(spec.method.agent, models.machine_of(spec.resources.rollout).cores)
     arguments = {
         "limits": asdict(bounds),
-        "libraries": [],
+        "libraries": list(spec.method.agent.libraries),
         "socket": f"{SOCKET}/sock",
         "scratch": SCRATCH,
     }

@@ -133,8 +133,14 @@ class Fleet:
         folder = Path(tempfile.mkdtemp(dir=self._socket_folder.name))
         path, scratch = folder / "sock", folder / "scratch"
         scratch.mkdir()
-        bounds = limits_of(self.site.run.spec.method.agent, self.site.machine.cores)
-        arguments = {"limits": asdict(bounds), "libraries": [], "socket": str(path), "scratch": str(scratch)}
+        agent = self.site.run.spec.method.agent
+        bounds = limits_of(agent, self.site.machine.cores)
+        arguments = {
+            "limits": asdict(bounds),
+            "libraries": list(agent.libraries),
+            "socket": str(path),
+            "scratch": str(scratch),
+        }
 
         async def ready() -> bool:
             if not path.exists() or not await runs_code(path):

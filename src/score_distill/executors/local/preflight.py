@@ -148,6 +148,7 @@ def _model(site: RunPaths, path: str, uri: str, serving: Serving | None) -> Path
 def _packages(site: RunPaths, needs: Collection[str]) -> Iterator[str]:
     serves = "student" in needs or ("teacher" in needs and site.run.spec.teacher.model is not None)
     wanted = {"vllm": serves, "deepspeed": "trainer" in needs}
+    wanted |= dict.fromkeys(site.run.spec.method.agent.libraries, "sandbox" in needs)
     for package, needed in wanted.items():
         if needed and find_spec(package) is None:
             yield f"the Python package {package} is not installed; make setup installs all that a run needs"
