@@ -91,6 +91,9 @@ def test_every_step_runs_once_in_order_and_nothing_runs_again(bench: Bench) -> N
     code, output = bench.run()
     assert (code, bench.starts()) == (0, [f"{step} 1" for step in ALL]), output
     assert bench.left_alive() == []
+    lines = output.splitlines()
+    assert "server student: ready" in lines
+    assert any(line.startswith("rl          done, in ") for line in lines)
     assert bench.run()[0] == 0
     assert len(bench.starts()) == len(ALL)
 
@@ -149,20 +152,20 @@ def test_what_a_retry_may_help_is_tried_again(bench: Bench) -> None:
 
 @pytest.mark.parametrize("exit_code", [2, 4, 7])
 def test_what_a_retry_cannot_help_ends_the_run_with_its_code(bench: Bench, exit_code: int) -> None:
-    bench.behave("warmup", f"exit {exit_code}")
+    bench.behave("prepare", f"exit {exit_code}")
     code, output = bench.run()
     assert code == exit_code
-    assert f"error: step warmup: asked to end with {exit_code}" in output
-    assert bench.starts()[-1] == "warmup 1"
+    assert f"error: step prepare: asked to end with {exit_code}" in output
+    assert bench.starts() == ["prepare 1"]
     assert bench.left_alive() == []
 
 
 def test_a_step_that_gets_no_further_is_given_up(bench: Bench) -> None:
-    bench.behave("sft", *["stuck"] * 9)
+    bench.behave("prepare", *["stuck"] * 9)
     code, output = bench.run()
     assert code == 3
     assert "6 tries in a row got no further" in output
-    assert bench.starts()[-1] == "sft 6"
+    assert bench.starts()[-1] == "prepare 6"
 
 
 def test_a_step_that_fails_for_no_known_reason_shows_the_end_of_its_log(bench: Bench) -> None:
@@ -214,14 +217,15 @@ def test_a_second_runner_is_turned_away(bench: Bench) -> None:
 
 
 def test_a_changed_manifest_is_refused_with_the_fields_that_changed(bench: Bench) -> None:
-    bench.behave("warmup", "exit 4")
+    bench.behave("demonstrate", "exit 4", "exit 4")
     assert bench.run()[0] == 4
     bench.write(seed=5, budget={"teacherTokens": "5M"}, resources={"rollout": {"concurrency": 2}})
     code, output = bench.run()
     assert code == 6
     assert output.splitlines()[-1].strip() == "spec.seed: 0, now 5"
     bench.write(budget={"teacherTokens": "5M"}, resources={"rollout": {"concurrency": 2}})
-    assert bench.run()[0] == 0
+    assert bench.run()[0] == 4
+    assert bench.starts() == ["prepare 1", "demonstrate 1", "demonstrate 2"]
 
 
 def test_a_spent_budget_stops_before_the_next_step_and_a_larger_one_goes_on(bench: Bench) -> None:
@@ -250,13 +254,6 @@ def test_the_teachers_key_is_in_no_log_artifact_or_argument(bench: Bench) -> Non
     assert not key_file.exists()
     for path in bench.folder.rglob("*"):
         assert not path.is_file() or secret.encode() not in path.read_bytes(), path
-
-
-def test_progress_is_told_in_plain_lines(bench: Bench) -> None:
-    _, output = bench.run()
-    lines = output.splitlines()
-    assert "server student: ready" in lines
-    assert any(line.startswith("rl          done, in ") for line in lines)
 
 
 def test_status_and_plan_tell_of_a_run_while_it_goes_and_after_it_was_killed(bench: Bench) -> None:
