@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.cluster import images, leftovers
 from tests.cluster.binaries import CLUSTER, CannotBuild, built, cache
-from tests.cluster.node import PLACE, SOCKET, check_machine, cluster, missing_packages
+from tests.cluster.node import PLACE, check_machine, cluster, missing_packages
 from tests.cluster.product import installed
 from tests.cluster.waiting import eventually
 
@@ -85,7 +85,7 @@ def down() -> int:
     else:
         check_machine()
         KEEPER.unlink(missing_ok=True)
-        leftovers.clear(cache() / "state", SOCKET)
+        leftovers.clear(cache() / "state", PLACE)
     return 0
 
 

@@ -146,6 +146,8 @@ class ControlPlane:
                 f"--cluster-signing-cert-file={ca}.crt",
                 f"--cluster-signing-key-file={ca}.key",
                 "--use-service-account-credentials=true",
+                "--node-monitor-period=2s",
+                "--node-monitor-grace-period=20s",
             )
             core = client.CoreV1Api(self.client())
 

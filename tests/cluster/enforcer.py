@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 
 from kubernetes import client
-from tests.cluster.network import INSIDE
+from tests.cluster.network import FIRST
 
 Pod, Policy = client.V1Pod, client.V1NetworkPolicy
 
@@ -25,7 +25,7 @@ def relax() -> None:
 
 
 def _load(script: str) -> None:
-    done = subprocess.run([*INSIDE, "nft", "-f", "-"], input=script, text=True, capture_output=True)
+    done = subprocess.run([*FIRST.inside, "nft", "-f", "-"], input=script, text=True, capture_output=True)
     assert done.returncode == 0, f"{done.stderr}\n{script}"
 
 

@@ -24,22 +24,23 @@ def hierarchies() -> list[Path]:
     return [path for path in _GROUPS.iterdir() if path.is_dir() and not path.is_symlink() and path.name != "unified"]
 
 
-def make_group() -> None:
-    """The group of all pods, which the kubelet wants to find in every hierarchy."""
+def make_group(node: str) -> None:
+    """The group of all pods of a node, which its kubelet wants to find in every hierarchy."""
     for hierarchy in hierarchies():
-        (hierarchy / CGROUP).mkdir(exist_ok=True)
-        for name in ("cpuset.cpus", "cpuset.mems"):
-            if hierarchy != _GROUPS and (hierarchy / name).exists():
-                (hierarchy / CGROUP / name).write_text((hierarchy / name).read_text())
-        if hierarchy == _GROUPS:
-            controllers = (hierarchy / "cgroup.controllers").read_text().split()
-            (hierarchy / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in controllers))
+        for parent, group in ((hierarchy, hierarchy / CGROUP), (hierarchy / CGROUP, hierarchy / CGROUP / node)):
+            group.mkdir(exist_ok=True)
+            for name in ("cpuset.cpus", "cpuset.mems"):
+                if hierarchy != _GROUPS and (parent / name).exists():
+                    (group / name).write_text((parent / name).read_text())
+            if hierarchy == _GROUPS:
+                controllers = (parent / "cgroup.controllers").read_text().split()
+                (parent / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in controllers))
 
 
-def clear(folder: Path, socket: Path) -> None:
-    """Take away all that is left of a cluster with state in ``folder`` and its containerd at ``socket``."""
+def clear(folder: Path, place: Path) -> None:
+    """Take away all that is left of a cluster with state in ``folder`` and its sockets in ``place``."""
     sweep(folder / "log")
-    eventually(lambda: _end({*_in_groups(), *_shims(socket)}), within=30, every=0.1)
+    eventually(lambda: _end({*_in_groups(), *_shims(place)}), within=30, every=0.1)
     for path in reversed(_mounts(folder)):
         subprocess.run(["umount", "--lazy", path], check=False)
     _remove_groups()
@@ -47,7 +48,8 @@ def clear(folder: Path, socket: Path) -> None:
     if still := _mounts(folder):
         raise RuntimeError(f"cannot remove {folder}: still mounted there: {', '.join(still)}")
     shutil.rmtree(folder, ignore_errors=True)
-    socket.unlink(missing_ok=True)
+    for socket in place.glob("*.sock*"):
+        socket.unlink()
 
 
 def _end(pids: set[int]) -> None:
@@ -67,13 +69,15 @@ def _in_groups() -> list[int]:
     return found
 
 
-def _shims(socket: Path) -> list[int]:
+def _shims(place: Path) -> list[int]:
     found = []
     for path in Path("/proc").iterdir():
         if path.name.isdigit():
             with suppress(OSError):
                 words = (path / "cmdline").read_bytes().split(b"\0")
-                if words[0].endswith(b"containerd-shim-runc-v2") and str(socket).encode() in words:
+                if words[0].endswith(b"containerd-shim-runc-v2") and any(
+                    word.startswith(f"{place}/".encode()) for word in words
+                ):
                     found.append(int(path.name))
     return found
 

@@ -43,19 +43,19 @@ disabled_plugins = ["io.containerd.nri.v1.nri"]
 """
 
 
-def cni(folder: Path) -> str:
-    """Each pod has a routed card of its own, so that kube-proxy's rules hold between pods of this one node too."""
+def cni(folder: Path, pods: str) -> str:
+    """Each pod has a routed card of its own, so that kube-proxy's rules hold between pods of one node too."""
     addresses = {
         "type": "host-local",
         "dataDir": f"{folder}/addresses",
-        "ranges": [[{"subnet": network.PODS}]],
+        "ranges": [[{"subnet": pods}]],
         "routes": [{"dst": "0.0.0.0/0"}],
     }
     plugins = [{"type": "ptp", "ipMasq": False, "ipam": addresses}]
     return json.dumps({"cniVersion": "1.0.0", "name": "pods", "plugins": plugins})
 
 
-def kubelet(folder: Path, socket: Path, keys: Path) -> str:
+def kubelet(node: str, folder: Path, socket: Path, keys: Path) -> str:
     return yaml.safe_dump(
         {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -67,7 +67,7 @@ def kubelet(folder: Path, socket: Path, keys: Path) -> str:
             },
             "authorization": {"mode": "Webhook"},
             "cgroupDriver": "cgroupfs",
-            "cgroupRoot": f"/{CGROUP}",
+            "cgroupRoot": f"/{CGROUP}/{node}",
             "clusterDNS": [network.DNS],
             "clusterDomain": "cluster.local",
             "containerRuntimeEndpoint": f"unix://{socket}",
@@ -78,6 +78,7 @@ def kubelet(folder: Path, socket: Path, keys: Path) -> str:
             "imageGCHighThresholdPercent": 100,
             "imageMinimumGCAge": "24h",
             "maxPods": 110,
+            "nodeLeaseDurationSeconds": 12,
             "nodeStatusReportFrequency": "10s",
             "nodeStatusUpdateFrequency": "2s",
             "oomScoreAdj": 0,
@@ -86,8 +87,8 @@ def kubelet(folder: Path, socket: Path, keys: Path) -> str:
             "resolvConf": f"{folder}/resolv.conf",
             "seccompDefault": True,
             "syncFrequency": "10s",
-            "tlsCertFile": f"{keys}/node.crt",
-            "tlsPrivateKeyFile": f"{keys}/node.key",
+            "tlsCertFile": f"{keys}/{node}.crt",
+            "tlsPrivateKeyFile": f"{keys}/{node}.key",
             "volumePluginDir": f"{folder}/plugins",
         }
     )
@@ -112,7 +113,7 @@ def coredns(kubeconfig: Path) -> str:
     """Names of the cluster, and of nothing else."""
     return f"""\
 cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {{
-  bind {network.NODE}
+  bind {network.FIRST.address}
   errors
   kubernetes cluster.local in-addr.arpa ip6.arpa {{
     kubeconfig {kubeconfig}
@@ -122,7 +123,7 @@ cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {{
   cache 1
 }}
 .:53 {{
-  bind {network.NODE}
+  bind {network.FIRST.address}
   errors
   template ANY ANY . {{
     rcode NXDOMAIN
@@ -150,7 +151,7 @@ def dns_objects() -> list[dict[str, object]]:
             "kind": "EndpointSlice",
             "metadata": {**metadata, "labels": {"kubernetes.io/service-name": "kube-dns"}},
             "addressType": "IPv4",
-            "endpoints": [{"addresses": [network.NODE], "conditions": {"ready": True}}],
+            "endpoints": [{"addresses": [network.FIRST.address], "conditions": {"ready": True}}],
             "ports": ports,
         },
         {

@@ -3,6 +3,7 @@ from collections.abc import Iterator
 import pytest
 from tests.cluster import images, node
 from tests.cluster.node import Cluster
+from tests.cluster.product import Installed, installed
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +14,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         for archive in archives:
             whole.import_image(archive)
         yield whole
+
+
+@pytest.fixture(scope="session")
+def product(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+    with installed(cluster, tmp_path_factory.mktemp("product")) as found:
+        yield found

@@ -3,15 +3,14 @@
 import base64
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import psutil
 import pytest
 import yaml
 from kubernetes.client.exceptions import ApiException
-from tests.cluster.node import Cluster
-from tests.cluster.product import ROOT, Body, Installed, Run, condition, installed, step
+from tests.cluster.product import ROOT, Body, Installed, Run, condition, step
 from tests.cluster.waiting import eventually
 
 QUICKSTART = ROOT / "examples/kubernetes/quickstart.yaml"
@@ -36,12 +35,6 @@ def shrunken(**resources: Body) -> Body:
     for role, more in resources.items():
         spec["resources"][role] |= more
     return manifest
-
-
-@pytest.fixture(scope="module")
-def product(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    with installed(cluster, tmp_path_factory.mktemp("product")) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
