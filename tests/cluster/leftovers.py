@@ -90,7 +90,7 @@ def _mounts(folder: Path) -> list[str]:
 
 
 def _remove_groups() -> None:
-    for hierarchy in hierarchies():
+    for hierarchy in [*hierarchies(), _GROUPS / "unified"]:  # where runc makes them too
         groups = [path for path in (hierarchy / CGROUP).rglob("*") if path.is_dir()]
         for group in [*sorted(groups, reverse=True), hierarchy / CGROUP]:
             eventually(partial(_remove, group), within=10, every=0.1)
