@@ -208,8 +208,7 @@ class Steps:
         parent.close()
         if parent.pid not in self.pids:
             return StateLost("this state was closed while a step began from it")
-        self._leave(parent.pid)
-        status = await self._reaper.status(parent.pid)
+        status = await self._status(parent.pid)
         if reason := self._reasons.pop(parent.pid, None):
             return StepRejected(reason)
         if status == -signal.SIGKILL:
@@ -336,9 +335,14 @@ class Steps:
 
     async def _death(self, child: _Child) -> Failure:
         """Why a process that fell silent did so."""
-        self._leave(child.pid)
-        status = await self._reaper.status(child.pid)
+        status = await self._status(child.pid)
         return self._reasons.pop(child.pid, None) or outcome.died(status)
+
+    async def _status(self, pid: int) -> int | None:
+        """How a process ended. It is known until then: as a stray it would be killed, and that told as its end."""
+        status = await self._reaper.status(pid)
+        self._leave(pid)
+        return status
 
     def _forget(self, pid: int) -> None:
         self.running.discard(pid)
@@ -347,7 +351,7 @@ class Steps:
             folder.close()
 
     def _leave(self, pid: int) -> None:
-        """A process is about to be collected, and its number free for another."""
+        """A process is collected, or about to be, and its number free for another."""
         self.pids.discard(pid)
         self._forked.discard(pid)
         if session := self._sessions.pop(pid, None):
