@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.unit.kubernetes.test_reconcile import NOW, Body, EnvState, come_to, condition, one_pass
+from tests.unit.kubernetes.world import NOW, Body, EnvState, come_to, condition, one_pass
 
 from score_distill.contract import Progress, Summary
 from score_distill.executors.kubernetes.gpus import gpu_seconds

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.unit.kubernetes.test_clocks import pod as gpu_pod
-from tests.unit.kubernetes.test_reconcile import NOW, Body, EnvState, come_to, condition, kinds, one_pass, step
+from tests.unit.kubernetes.world import NOW, Body, EnvState, come_to, condition, kinds, one_pass, step
 
 from score_distill.contract import Summary
 from score_distill.control.policy import TRIES

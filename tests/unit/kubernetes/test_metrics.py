@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.unit.kubernetes.test_reconcile import Body, come_to, one_pass, run
+from tests.unit.kubernetes.world import Body, come_to, one_pass, run
 
 from score_distill.contract import Progress, Summary
 from score_distill.executors.kubernetes.metrics import Runs

@@ -1,0 +1,131 @@
+"""What is in the pods of a run: images, GPUs, mounts, keys, and what their stage and their sandbox are told."""
+
+import json
+
+import pytest
+from tests.unit.kubernetes.world import NOW, ORDER, UID, EnvState, come_to, kinds, one_pass, run
+
+from score_distill.contract import StageConfig, Summary
+from score_distill.executors.kubernetes.reconcile import Measured, reconcile
+from score_distill.executors.kubernetes.settings import Settings
+
+
+def test_every_object_belongs_to_the_run_and_its_pods_are_restricted() -> None:
+    world, _ = come_to("mentor")
+    for made in [*world.jobs.values(), *world.deployments.values()]:
+        [owner] = made["metadata"]["ownerReferences"]
+        assert (owner["uid"], owner["controller"]) == (UID, True)
+        pod = made["spec"]["template"]["spec"]
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        for container in [*pod.get("initContainers", []), *pod["containers"]]:
+            security = container["securityContext"]
+            assert (security["readOnlyRootFilesystem"], security["capabilities"]) == (True, {"drop": ["ALL"]})
+            assert security["allowPrivilegeEscalation"] is False
+
+
+def test_the_sandbox_gets_no_key_and_no_store() -> None:
+    world, _ = come_to("mentor")
+    [sandbox] = world.jobs["one-mentor-1"]["spec"]["template"]["spec"]["initContainers"]
+    assert "envFrom" not in sandbox
+    assert {mount["name"] for mount in sandbox["volumeMounts"]} == {"socket", "scratch", "sandbox-tmp"}
+
+
+def test_the_sandbox_has_the_libraries_that_the_manifest_names() -> None:
+    world, _ = come_to("mentor", method={"agent": {"libraries": ["sympy"]}})
+    [sandbox] = world.jobs["one-mentor-1"]["spec"]["template"]["spec"]["initContainers"]
+    assert json.loads(sandbox["command"][-1])["libraries"] == ["sympy"]
+
+
+def test_a_stage_is_told_all_that_it_needs_and_no_key() -> None:
+    world, body = EnvState(), run()
+    told = {}
+    for current in ORDER:
+        for _ in range(2):
+            for made in one_pass(world, body).apply:
+                if made["kind"] == "ConfigMap":
+                    told[current] = StageConfig.model_validate_json(made["data"]["stage.json"])
+            world.ready()
+        world.end(f"one-{current}-1", Summary(step=current, succeeded=True))
+    mentor = told["mentor"]
+    assert (mentor.run, mentor.store, mentor.step) == (f"one-{UID}", "s3://b/runs", "mentor")
+    assert mentor.student is not None
+    assert mentor.teacher is not None
+    assert (mentor.student.url, mentor.student.weights_url) == ("http://one-student:8000/v1", "http://one-student:8000")
+    assert (mentor.teacher.key_file, mentor.teacher.weights_url) == ("/keys/teacher", None)
+    assert mentor.sandbox == "unix:///run/score/sock"
+    assert told["sft"].student is None
+
+
+def test_an_endpoint_needs_no_teacher_and_its_key_is_mounted_from_the_users_secret() -> None:
+    endpoint = {"url": "https://api/v1", "model": "m", "apiKeySecret": {"name": "mine", "key": "token"}}
+    world, _ = come_to("demonstrate", teacher={"endpoint": endpoint})
+    assert world.deployments == {}
+    volumes = world.jobs["one-demonstrate-1"]["spec"]["template"]["spec"]["volumes"]
+    [mounted] = [one["secret"] for one in volumes if one["name"] == "endpoint"]
+    assert (mounted["secretName"], mounted["items"]) == ("mine", [{"key": "token", "path": "key"}])
+
+
+def test_the_key_of_a_search_engine_is_where_stages_that_act_look_for_it() -> None:
+    endpoint = {"url": "https://find/x", "apiKeySecret": {"name": "engine", "key": "api-key"}}
+    world, _ = come_to("demonstrate", tools=["python", "search"], search={"endpoint": endpoint})
+    pod = world.jobs["one-demonstrate-1"]["spec"]["template"]["spec"]
+    [stage] = pod["containers"]
+    [mounted] = [one["secret"] for one in pod["volumes"] if one["name"] == "search"]
+    assert (mounted["secretName"], mounted["items"]) == ("engine", [{"key": "api-key", "path": "api-key"}])
+    assert {"name": "SCORE_SECRETS", "value": "/secrets"} in stage["env"]
+    assert {"name": "search", "mountPath": "/secrets/engine", "readOnly": True} in stage["volumeMounts"]
+    assert "SCORE_SECRETS" not in str(pod["initContainers"])
+    plain, _ = come_to("demonstrate")
+    assert "SCORE_SECRETS" not in str(plain.jobs["one-demonstrate-1"])
+
+
+def test_images_and_gpus_are_those_of_the_manifest() -> None:
+    resources = {"trainer": {"gpus": 8, "limits": {"memory": "64Gi"}}}
+    world, _ = come_to("warmup", images={"trainer": "mine:2"}, resources=resources)
+    [stage] = world.jobs["one-warmup-1"]["spec"]["template"]["spec"]["containers"]
+    assert stage["image"] == "mine:2"
+    assert stage["resources"]["limits"] == {"memory": "64Gi", "nvidia.com/gpu": "8"}
+
+
+@pytest.mark.parametrize(("gpus", "shared"), [(0, False), (1, False), (4, True)])
+def test_a_model_is_shared_by_all_gpus_of_its_pod(gpus: int, shared: bool) -> None:
+    world, _ = come_to("demonstrate", resources={"teacher": {"gpus": gpus}})
+    command = world.deployments["one-teacher"]["spec"]["template"]["spec"]["containers"][0]["command"]
+    assert ("--tensor-parallel-size" in command) is shared
+    assert not shared or command[command.index("--tensor-parallel-size") + 1] == "4"
+
+
+def test_pods_pull_their_images_by_the_manifests_secrets() -> None:
+    world, _ = come_to("demonstrate", images={"pullSecrets": ["mine"]})
+    for made in [*world.jobs.values(), *world.deployments.values()]:
+        assert made["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "mine"}]
+
+
+def test_a_model_is_started_anew_when_the_manifest_says_other_of_it_and_not_for_a_newer_operator() -> None:
+    world, body = come_to("mentor")
+    body["spec"]["resources"] = {"rollout": {"limits": {"memory": "8Gi"}}}
+    assert one_pass(world, body).apply == ()
+    newer = Settings(worker="worker:2", trainer="trainer:2", serving="serving:2")
+    assert reconcile(body, world.children, Measured(), newer, NOW).apply == ()
+    body["spec"]["resources"] = {"teacher": {"limits": {"memory": "8Gi"}}}
+    assert kinds(one_pass(world, body)) == ["Deployment one-teacher"]
+    assert one_pass(world, body).apply == ()
+
+
+def test_claims_that_uris_name_are_mounted_read_only_where_they_are_read() -> None:
+    world, _ = come_to("prepare", teacher={"model": "pvc://weights/teacher"})
+    for made in (world.jobs["one-prepare-1"], world.deployments["one-teacher"]):
+        pod = made["spec"]["template"]["spec"]
+        [volume] = [one for one in pod["volumes"] if "persistentVolumeClaim" in one]
+        assert volume["persistentVolumeClaim"] == {"claimName": "weights", "readOnly": True}
+        readers = [*pod.get("initContainers", []), *pod["containers"]]
+        [mount] = [one for reader in readers for one in reader["volumeMounts"] if one["name"] == volume["name"]]
+        assert (mount["mountPath"], mount["readOnly"]) == ("/claims/weights", True)
+
+
+def test_the_claim_of_a_corpus_is_mounted_where_it_is_read() -> None:
+    world, _ = come_to("prepare", tools=["python", "search"], search={"corpus": "pvc://pages/wiki"})
+    pod = world.jobs["one-prepare-1"]["spec"]["template"]["spec"]
+    [mount] = [one for one in pod["containers"][0]["volumeMounts"] if one["name"].startswith("claim-")]
+    assert (mount["mountPath"], mount["readOnly"]) == ("/claims/pages", True)
