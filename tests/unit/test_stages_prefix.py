@@ -1,6 +1,6 @@
 """A group of rollouts starts where its prefix led before: its code is run once, and nothing else is taken for it."""
 
-from tests.unit.test_agent_mentoring import ADD, PLAN, READ, SUM, FakeActor, FakeCompleter, Tally, attempt, turn, world
+from tests.unit.interpreter import ADD, PLAN, READ, SUM, FakeActor, FakeCompleter, Tally, attempt, turn, world
 
 from score_distill.agent.codeact import AgentState, act
 from score_distill.agent.environment import SnapshotPool
