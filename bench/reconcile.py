@@ -39,7 +39,7 @@ class Bench:
         crd = yaml.safe_load((ROOT / "crds/distill.score.dev_distillationruns.yaml").read_text())
         client.ApiextensionsV1Api(self.api).create_custom_resource_definition(crd)
 
-    def create(self, namespace: str) -> list[dict[str, Any]]:
+    def create(self, namespace: str, count: int) -> list[dict[str, Any]]:
         self.core.create_namespace({"metadata": {"name": namespace}})
         manifest = yaml.safe_load((ROOT / "examples/kubernetes/quickstart.yaml").read_text())
 
@@ -49,7 +49,7 @@ class Bench:
 
         eventually(lambda: self.runs.list_namespaced_custom_object(*WHERE, namespace, "distillationruns"))
         with ThreadPoolExecutor(WORKERS) as pool:
-            return list(pool.map(one, range(RUNS)))
+            return list(pool.map(one, range(count)))
 
     def bare(self, bodies: list[dict[str, Any]]) -> float:
         """Seconds in which a client makes what the first pass makes, and writes the same status."""
@@ -102,8 +102,8 @@ def memory() -> float:
 def main() -> None:
     with control_plane() as plane, TemporaryDirectory() as name:
         bench = Bench(plane)
-        peer = bench.bare(bench.create("bare"))
-        bench.create("ours")
+        peer = bench.bare(bench.create("bare", RUNS))
+        bench.create("ours", RUNS)
         began = time.monotonic()
         daemon, port = bench.operator("ours", Path(name, "log"))
         try:

@@ -47,6 +47,7 @@ MODULES = {
         ),
         Module("containerd", "2 minutes"),
         Module("coredns", "5 minutes"),
+        Module("kwok", "2 minutes"),
         Module("prometheus", "4 minutes", tags=("remove_all_sd",)),
     )
 }
