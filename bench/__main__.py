@@ -20,7 +20,7 @@ from score_distill.agent.formats import read_tasks
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = ("what", "against", "target", "measured", "detail")
-APART = ("bench.training", "bench.sandbox", "bench.reconcile")
+APART = ("bench.training", "bench.sandbox", "bench.reconcile", "bench.fleet")
 
 
 def main() -> None:
