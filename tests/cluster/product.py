@@ -149,6 +149,7 @@ def installed(cluster: Cluster, folder: Path) -> Iterator[Installed]:
     with object_store(cluster.host, folder / "store") as store:
         store.upload(ROOT / "examples/ledger/models", "quickstart/models")
         store.upload(ROOT / "examples/ledger/data", "quickstart/data")
+        store.upload(ROOT / "examples/search/pages", "quickstart/pages")
         product = Installed(cluster, store, folder)
         values = folder / "values.yaml"
         values.write_text(yaml.safe_dump(VALUES))

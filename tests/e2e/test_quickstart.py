@@ -116,10 +116,13 @@ def suffer(runs: list[Run], faults: list[Fault], within: float) -> list[Body]:
 
 @pytest.mark.timeout(3000)
 def test_runs_end_succeeded_whatever_goes_wrong_on_the_way(product: Installed, runs: list[Run]) -> None:
-    """One acts in two pods at once, the other trains in two that meet by name."""
+    """One acts in two pods at once, the other trains in two that meet by name, and could search."""
     one, other = runs
     one.apply(shrunken(rollout={"parallelism": 2}))
-    other.apply(shrunken(trainer={"nodes": 2}))
+    manifest = shrunken(trainer={"nodes": 2})
+    manifest["spec"]["tools"].append("search")
+    manifest["spec"]["search"] = {"corpus": "s3://score/quickstart/pages"}
+    other.apply(manifest)
     faults: list[Fault] = [
         (one, "demonstrate", product.kill_operator),
         (other, "demonstrate", lambda: crash(other, "teacher")),
@@ -147,6 +150,8 @@ def test_runs_end_succeeded_whatever_goes_wrong_on_the_way(product: Installed, r
             assert not run.pods(",distill.score.dev/role in (teacher,student)")
 
         eventually(models_are_gone, within=120)
+    prepared = statuses[1]["artifacts"]["run"].removeprefix("s3://score/") + "/steps/prepare/manifest.json"
+    assert "search/pages.sqlite" in json.loads(product.store.read(prepared))["files"]
     assert [one["attempt"] for one in statuses[0]["steps"]] == [1] * len(STEPS)
     assert one.jobs() == sorted(f"quickstart-{name}-1" for name in STEPS)
     lost = {step(statuses[1], name)["attempt"] for name in ("prepare", "warmup", "mentor", "sft")}
