@@ -1,7 +1,6 @@
 """`make bench`: every figure against its peer in the same run on this machine, as one table.
 
-The RL row needs a finished quickstart in ./runs, and says so where there is none. Figures are ratios: absolute times
-say more about the neighbours.
+Figures are ratios: absolute times say more about the neighbours.
 """
 
 import asyncio
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from score_distill.agent.formats import read_tasks
+from score_distill.api import DistillationRun
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = ("what", "against", "target", "measured", "detail")
@@ -26,7 +26,7 @@ APART = ("bench.training", "bench.sandbox", "bench.reconcile", "bench.fleet")
 def main() -> None:
     rows = [row for module in APART for row in apart(module)]
     rows.append(memory.measure())
-    rows += asyncio.run(with_servers())
+    rows += asyncio.run(with_servers(horizon.small_run()))
     table = Table(*COLUMNS)
     for row in rows:
         table.add_row(*(str(row.get(name, "")) for name in COLUMNS))
@@ -45,11 +45,11 @@ def apart(module: str) -> list[dict[str, Any]]:
     ]
 
 
-async def with_servers() -> list[dict[str, Any]]:
+async def with_servers(run: DistillationRun) -> list[dict[str, Any]]:
     data = QUICKSTART.parent / "ledger" / "data" / "eval.jsonl"
     tasks = list(read_tasks(data.read_bytes().splitlines(), "qa", str(data)))[: rollout.TASKS]
     async with started() as servers:
-        return [await rollout.measure(servers, tasks), await horizon.measure(servers)]
+        return [await rollout.measure(servers, tasks), await horizon.measure(servers, run)]
 
 
 if __name__ == "__main__":

@@ -1,23 +1,26 @@
 """Wall time of an RL update from verified prefixes against the same tasks from their start.
 
-Uses the corrections and the SFT student of a finished quickstart (`make quickstart`). An update is what it is in a run:
-groups rolled out, the policy updated once. Rounds alternate; both start from the same student.
+Uses the corrections and the SFT student of a small run without RL, which is made first and kept in ./runs. An update is
+what it is in a run: groups rolled out, the policy updated once. Rounds alternate; both start from the same student.
 """
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import yaml
 from bench.servers import QUICKSTART, Servers
 
 from score_distill import manifest
 from score_distill.agent.rl_starts import Item, items
 from score_distill.agent.trajectory import Mentored
-from score_distill.artifacts.steps import completed_steps
+from score_distill.api import DistillationRun
 from score_distill.artifacts.store import open_store
 from score_distill.contract import StageConfig
 from score_distill.serving.weights import model_server
@@ -25,6 +28,7 @@ from score_distill.stages.acting import floor
 from score_distill.stages.context import StageContext
 from score_distill.stages.learner import Learner
 from score_distill.stages.rollouts import roll_out
+from score_distill.train.stopping import Stop
 
 GROUPS, ROUNDS = 12, 3
 ROW = {
@@ -34,12 +38,31 @@ ROW = {
 }
 
 
-async def measure(servers: Servers) -> dict[str, Any]:
-    run = manifest.read(QUICKSTART)
-    uri = str((QUICKSTART.parent / run.spec.artifacts.uri).resolve())
+def small_run() -> DistillationRun:
+    """The run that the figure is taken from; on a second time it is there already."""
+    given = yaml.safe_load(QUICKSTART.read_text())
+    spec = given["spec"]
+    given["metadata"]["name"] = "bench-horizon"
+    for place, name in (
+        *((spec[role], "model") for role in ("student", "teacher")),
+        *((one, "uri") for one in (spec["tasks"]["train"], *spec["tasks"]["eval"], spec["artifacts"])),
+    ):
+        place[name] = str((QUICKSTART.parent / place[name]).resolve())
+    spec["tasks"]["train"]["limit"] = 200
+    spec["tasks"]["eval"][0]["limit"] = 20
+    spec["method"] |= {"split": {"coldStart": 0.4, "dev": 0.05, "sft": 0.7}, "evaluation": {"models": ["sft"]}}
+    without_rl = {**spec, "method": {**spec["method"], "rl": {"enabled": False}}}
+    file = Path(spec["artifacts"]["uri"], "bench-horizon.yaml")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(yaml.safe_dump({**given, "spec": without_rl}))
+    subprocess.run([Path(sys.executable).with_name("score-distill"), "run", file], check=True, stdout=sys.stderr)
+    return manifest.parse(given)
+
+
+async def measure(servers: Servers, run: DistillationRun) -> dict[str, Any]:
+    """``run`` is what `small_run` made, with the settings of RL."""
+    uri = run.spec.artifacts.uri
     store = open_store(uri, os.environ)
-    if "sft" not in completed_steps(store, run.metadata.name):
-        return ROW | {"measured": "not measured", "detail": "needs a finished `make quickstart` in ./runs"}
     with TemporaryDirectory() as work:
         config = StageConfig(
             run=run.metadata.name,
@@ -58,7 +81,7 @@ async def measure(servers: Servers) -> dict[str, Any]:
         await model_server(servers.student, run.spec.student.serving.dtype).load(frame.model("sft"))
         prefixed = _items(frame)
         whole = [Item(id=f"{one.task.id}#0", task=one.task) for one in prefixed]
-        learner = Learner(frame)
+        learner = Learner(frame, Stop())
         seconds: dict[str, list[float]] = {"prefix": [], "whole": []}
         async with floor(frame, frozenset(), durable=False) as here:
             for update in range(ROUNDS):
@@ -80,6 +103,6 @@ def _items(frame: StageContext) -> list[Item]:
     found: list[Item] = []
     for row in frame.input("mentor").open_rows("mentored.jsonl"):
         mentored = Mentored.model_validate(row)
-        if mentored.split == "rl" and len(found) < GROUPS:
+        if len(found) < GROUPS:
             found += [one for one in items(mentored, "last", frame.config.spec.seed) if one.prefix]
     return found[:GROUPS]
