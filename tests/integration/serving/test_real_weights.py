@@ -33,7 +33,7 @@ from score_distill.train.config import TrainConfig
 from score_distill.train.export import export
 from score_distill.train.sft import train_sft
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = pytest.mark.timeout(900)
 
 Dtype = Literal["float32", "bfloat16"]
 IDS = [(7919 * n + 13) % 90 for n in range(64)]
