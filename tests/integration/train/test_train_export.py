@@ -69,8 +69,9 @@ def test_tokenizer_template_and_generation_settings_come_along(trained):
 
 
 def test_bfloat16_weights_are_exported_as_such(trained):
-    _, exported = trained(replace(CONFIG, dtype="bfloat16"), tied=False)
+    source, exported = trained(replace(CONFIG, dtype="bfloat16"), tied=False)
     assert {tensor.dtype for tensor in load_file(exported / "model.safetensors").values()} == {torch.bfloat16}
     assert json.loads((exported / "config.json").read_text())["dtype"] == "bfloat16"
     ids, expected = probe(exported)
-    torch.testing.assert_close(next_token_logprobs(exported, ids), expected, atol=0.2, rtol=0)
+    same, other = ((next_token_logprobs(one, ids) - expected).abs().mean() for one in (exported, source))
+    assert same < 0.05 < other  # single values differ by more, as CPUs add in bfloat16 in ways of their own
