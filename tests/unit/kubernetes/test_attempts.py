@@ -1,9 +1,9 @@
 """What becomes of a run when a step of it ends: a new attempt after a pause, or the end of the run."""
 
 import pytest
-from tests.unit.kubernetes.world import NOW, Body, come_to, condition, kinds, one_pass, step
+from tests.unit.kubernetes.world import NOW, ORDER, Body, come_to, condition, kinds, one_pass, step
 
-from score_distill.contract import Summary
+from score_distill.contract import StageConfig, Summary
 from score_distill.control.policy import TRIES
 from score_distill.errors import Exit
 
@@ -37,6 +37,19 @@ def test_a_store_that_fails_is_named_while_it_is_tried_again_and_when_it_is_give
         one_pass(world, body, now := now + 120)
     assert (condition(body, "Succeeded")["status"], step(body, "mentor")["state"]) == ("False", "Failed")
     assert condition(body, "Succeeded")["reason"] == cause
+
+
+def test_a_control_that_is_lost_again_and_again_is_told_to_give_up() -> None:
+    order = [*ORDER[:-1], "full-horizon", ORDER[-1]]
+    world, body = come_to("full-horizon", order, method={"rl": {"controls": ["FullHorizon"]}})
+    now = NOW
+    for attempt in range(1, TRIES + 1):
+        lost = Summary(step="full-horizon", succeeded=False, message="no memory")
+        world.end(f"one-full-horizon-{attempt}", lost, int(Exit.INFRASTRUCTURE))
+        one_pass(world, body, now)
+        begun = one_pass(world, body, now := now + 120)
+        [told] = [made["data"]["stage.json"] for made in begun.apply if made["kind"] == "ConfigMap"]
+        assert StageConfig.model_validate_json(told).given_up == ("no memory" if attempt == TRIES else "")
 
 
 def test_a_lost_pod_is_not_the_runs_fault() -> None:

@@ -1,8 +1,8 @@
 """A fake stage: asks the servers it was given, commits an empty result to the real store, or misbehaves.
 
 `behaviour/STEP` beside the run's folder has one line for each start: `exit N`, `kill`, `hang`. Each start
-is noted in `starts`, and which of how many workers it was in `workers`; `stuck` ends as infrastructure without
-progress.
+is noted in `starts`, which of how many workers it was in `workers`, and why a control is given up in `given_up`;
+`stuck` ends as infrastructure without progress.
 """
 
 import json
@@ -26,6 +26,8 @@ with (bench / "starts").open("a") as file:
     file.write(f"{config.step} {config.attempt}\n")
 with (bench / "workers").open("a") as file:
     file.write(f"{config.step} {os.environ.get(WORKER)} of {config.workers}\n")
+if config.given_up:
+    (bench / "given_up").write_text(f"{config.step}: {config.given_up}")
 print(f"worker {os.environ.get(WORKER)}", flush=True)
 (work / "progress.json").write_text(Progress(done=config.attempt, total=9, unit="things").model_dump_json())
 

@@ -168,6 +168,15 @@ def test_a_step_that_gets_no_further_is_given_up(bench: Bench) -> None:
     assert bench.starts()[-1] == "prepare 6"
 
 
+def test_a_control_that_gets_no_further_is_given_up_and_the_run_goes_on(bench: Bench) -> None:
+    bench.write(method={"rl": {"controls": ["FullHorizon"]}})
+    bench.behave("full-horizon", *["stuck"] * 6)
+    code, output = bench.run()
+    assert code == 0, output
+    assert bench.starts()[-2:] == ["full-horizon 7", "evaluate 1"]
+    assert (bench.folder / "given_up").read_text().startswith("full-horizon: its process ended with exit code 3")
+
+
 def test_a_step_that_fails_for_no_known_reason_shows_the_end_of_its_log(bench: Bench) -> None:
     bench.behave("prepare", "exit 1")
     code, output = bench.run()
