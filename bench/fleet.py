@@ -20,7 +20,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench.reconcile import WHERE, Bench, memory, writes  # noqa: E402
+from bench.reconcile import Bench, memory, writes  # noqa: E402
 from kubernetes import client, watch  # noqa: E402
 from tests.cluster.binaries import built  # noqa: E402
 from tests.cluster.control_plane import control_plane  # noqa: E402
@@ -104,11 +104,11 @@ def watched(api: client.ApiClient) -> Iterator[Times]:
 
 
 def add_node(core: client.CoreV1Api) -> None:
-    core.create_node({"metadata": {"name": "played", "annotations": {"kwok.x-k8s.io/node": "fake"}}})
+    meta = client.V1ObjectMeta(name="played", annotations={"kwok.x-k8s.io/node": "fake"})
+    core.create_node(client.V1Node(metadata=meta))
 
     def is_ready() -> None:
-        conditions = core.read_node("played").status.conditions or []
-        assert "True" in [one.status for one in conditions if one.type == "Ready"]
+        assert _holds(core.read_node("played"), "Ready")
 
     eventually(is_ready)
 
@@ -146,10 +146,9 @@ def main() -> None:
 
 
 def all_have_ended(bench: Bench) -> None:
-    listed = bench.runs.list_namespaced_custom_object(*WHERE, NAMESPACE, "distillationruns")["items"]
     told = [
         one["status"]
-        for run in listed
+        for run in bench.listed(NAMESPACE)
         for one in run.get("status", {}).get("conditions", ())
         if one["type"] == "Succeeded"
     ]

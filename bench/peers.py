@@ -8,6 +8,8 @@ import contextlib
 import io
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bench.steps import MEASURES, Session
@@ -94,7 +96,13 @@ class Kernel:
 
 
 async def opened(peer: str) -> Session:
-    session = {"exec": Exec, "subprocess": Subprocess, "smolagents": Smolagents, "kernel": Kernel}[peer]()
+    peers: dict[str, Callable[[], Session]] = {
+        "exec": Exec,
+        "subprocess": Subprocess,
+        "smolagents": Smolagents,
+        "kernel": Kernel,
+    }
+    session = peers[peer]()
     if isinstance(session, Kernel):
         await session.begin()
     return session
@@ -106,7 +114,7 @@ def main() -> None:
     with asyncio.Runner() as runner:
         for line in sys.stdin:
             peer, measure = line.split()
-            samples = runner.run(MEASURES[measure](lambda peer=peer: opened(peer)))
+            samples = runner.run(MEASURES[measure](partial(opened, peer)))
             print(json.dumps(samples), file=told, flush=True)
 
 

@@ -40,14 +40,15 @@ class Bench:
         client.ApiextensionsV1Api(self.api).create_custom_resource_definition(crd)
 
     def create(self, namespace: str, count: int) -> list[dict[str, Any]]:
-        self.core.create_namespace({"metadata": {"name": namespace}})
+        self.core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=namespace)))
         manifest = yaml.safe_load((ROOT / "examples/kubernetes/quickstart.yaml").read_text())
 
         def one(number: int) -> dict[str, Any]:
             body = {**manifest, "metadata": {"name": f"run-{number}"}}
-            return dict(self.runs.create_namespaced_custom_object(*WHERE, namespace, "distillationruns", body))
+            made: Any = self.runs.create_namespaced_custom_object(*WHERE, namespace, "distillationruns", body)
+            return dict(made)
 
-        eventually(lambda: self.runs.list_namespaced_custom_object(*WHERE, namespace, "distillationruns"))
+        eventually(lambda: self.listed(namespace))
         with ThreadPoolExecutor(WORKERS) as pool:
             return list(pool.map(one, range(count)))
 
@@ -77,8 +78,11 @@ class Bench:
         return start([*command, str(ROOT / "operator/main.py")], log, "operator", words), metrics
 
     def all_have_begun(self, namespace: str) -> None:
-        listed = self.runs.list_namespaced_custom_object(*WHERE, namespace, "distillationruns")["items"]
-        assert all(one.get("status", {}).get("steps") for one in listed)
+        assert all(one.get("status", {}).get("steps") for one in self.listed(namespace))
+
+    def listed(self, namespace: str) -> list[dict[str, Any]]:
+        found: Any = self.runs.list_namespaced_custom_object(*WHERE, namespace, "distillationruns")
+        return list(found["items"])
 
 
 def writes(port: int) -> float:

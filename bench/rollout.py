@@ -87,6 +87,9 @@ class Recording:
     async def chat(self, *_: Any, **__: Any) -> Completion:
         raise NotImplementedError("the student is asked by token ids")
 
+    async def score(self, tokens: Sequence[int]) -> Completion:
+        raise NotImplementedError("nothing is scored here")
+
 
 async def load(servers: Servers, asked: dict[str, list[dict[str, Any]]]) -> float:
     chains = iter(asked.values())

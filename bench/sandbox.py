@@ -106,8 +106,8 @@ def began() -> "subprocess.Popen[str]":
     uv, python = ROOT / ".venv/tools/bin/uv", VENV / "bin/python"
     subprocess.run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, VENV], check=True)
     subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *PEERS], check=True)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return subprocess.Popen([python, "-m", "bench.peers"], cwd=ROOT, text=True, **pipes)
+    pipe = subprocess.PIPE
+    return subprocess.Popen([python, "-m", "bench.peers"], cwd=ROOT, text=True, stdin=pipe, stdout=pipe)
 
 
 def p99(values: list[float]) -> float:

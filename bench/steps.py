@@ -50,15 +50,14 @@ async def large(open_: Open) -> Samples:
 async def opening(open_: Open) -> Samples:
     """Until the first step has answered: some make their process only then."""
 
-    async def one() -> None:
-        nonlocal session
-        session = await open_()
-        await check(session, TRIVIAL, "2")
+    opened: list[Session] = []
 
-    session: Session | None = None
+    async def one() -> None:
+        opened.append(await open_())
+        await check(opened[0], TRIVIAL, "2")
+
     seconds = await timed(one())
-    assert session is not None
-    await session.close()
+    await opened[0].close()
     return {"open": [seconds]}
 
 

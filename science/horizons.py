@@ -28,6 +28,6 @@ def _run(top: Path, module: str, folder: Path, *words: str) -> None:
         return
     part = place.with_suffix(".part")
     part.mkdir(parents=True, exist_ok=True)
-    order = [*words, part] if module == "pretrain" else [part, *words]
+    order: list[str | Path] = [*words, part] if module == "pretrain" else [part, *words]
     subprocess.run([sys.executable, "-m", f"examples.ledger.{module}", *order], cwd=top, check=True)
     part.replace(place)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -10,7 +11,7 @@ from science.cells import DIALS
 from science.results import ARMS, Result, interval_of, of_arm
 
 COLOURS = {"imitation": "#b5478f", "correction": "#2f6fdf"}
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "score-distill",
     "svg.fonttype": "none",
     "axes.spines.top": False,

@@ -35,7 +35,8 @@ class Where:
 
     @classmethod
     def on_this_machine(cls) -> "Where":
-        return cls("127.0.0.1", *free_ports(3))
+        apiserver, etcd, etcd_peer = free_ports(3)
+        return cls("127.0.0.1", apiserver, etcd, etcd_peer)
 
 
 class ControlPlane:
@@ -66,7 +67,8 @@ class ControlPlane:
 
     def client(self, kubeconfig: Path | None = None) -> client.ApiClient:
         """The admin's, if no kubeconfig is given."""
-        return config.new_client_from_config(str(kubeconfig or self.admin))
+        made: client.ApiClient = config.new_client_from_config(str(kubeconfig or self.admin))
+        return made
 
     @property
     def kubectl(self) -> Path:

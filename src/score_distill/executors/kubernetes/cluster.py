@@ -176,7 +176,7 @@ class Cluster:
             auth_settings=["BearerToken"],
         )
         reply = self._client.call_api(method, url, headers, sent, form, _request_timeout=SECONDS)
-        reply.read()  # type: ignore[no-untyped-call]
+        reply.read()
         text = (reply.data or b"").decode("utf-8", "replace")
         if not 200 <= reply.status < 300:
             raise ApiException(status=reply.status, reason=f"{verb} {path}: {text[:1000]}")
