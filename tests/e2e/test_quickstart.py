@@ -2,7 +2,7 @@
 
 import base64
 import json
-import time
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -66,14 +66,8 @@ def groups_of(pid: int) -> str:
         return file.read().replace("-", "").replace("_", "")
 
 
-def suspend_and_resume(run: Run) -> None:
-    run.patch({"suspend": True})
-    run.until(lambda status: condition(status, "Suspended").get("status") == "True", within=60)
-
-    def nothing_runs() -> None:
-        assert {pod.status.phase for pod in run.pods()} <= {"Succeeded", "Failed"}
-
-    eventually(nothing_runs, within=180)
+def resume(run: Run) -> None:
+    assert {pod.status.phase for pod in run.pods()} <= {"Succeeded", "Failed"}
     run.patch({"suspend": False})
 
 
@@ -85,24 +79,34 @@ def lose_pod(run: Run, name: str) -> None:
 
 def lose_store(run: Run, seconds: float = 60) -> None:
     run.product.store.kill()
-    time.sleep(seconds)
-    run.product.store.start()
+    threading.Timer(seconds, run.product.store.start).start()
 
 
-Fault = tuple[Run, str, Callable[[], Any]]
+def running(name: str) -> Callable[[Body], bool]:
+    return lambda status: step(status, name).get("state") == "Running"
+
+
+def suspended(status: Body) -> bool:
+    return condition(status, "Suspended").get("status") == "True"
+
+
+Fault = tuple[Run, Callable[[Body], bool], Callable[[], Any]]
 
 
 def suffer(runs: list[Run], faults: list[Fault], within: float) -> list[Body]:
-    """Let each fault happen when its step runs; the statuses of the runs once all have succeeded."""
+    """Let each fault happen once its run is so; the statuses of the runs once all have succeeded.
+
+    No fault may take long: the other run would be past its own by then. One that raises is tried again.
+    """
     left = list(faults)
 
     def all_have_succeeded() -> list[Body]:
         statuses = {run.namespace: run.status() for run in runs}
         for fault in list(left):
-            run, name, act = fault
-            if step(statuses[run.namespace], name).get("state") == "Running":
-                left.remove(fault)
+            run, is_due, act = fault
+            if is_due(statuses[run.namespace]):
                 act()
+                left.remove(fault)
         for status in statuses.values():
             if condition(status, "Succeeded").get("status") == "False":
                 pytest.fail(yaml.safe_dump(status))
@@ -110,7 +114,7 @@ def suffer(runs: list[Run], faults: list[Fault], within: float) -> list[Body]:
         return list(statuses.values())
 
     found = eventually(all_have_succeeded, within=within, every=0.3)
-    assert not left, [name for _, name, _ in left]
+    assert not left, [faults.index(fault) for fault in left]
     return found
 
 
@@ -124,14 +128,15 @@ def test_runs_end_succeeded_whatever_goes_wrong_on_the_way(product: Installed, r
     manifest["spec"]["search"] = {"corpus": "s3://score/quickstart/pages"}
     other.apply(manifest)
     faults: list[Fault] = [
-        (one, "demonstrate", product.kill_operator),
-        (other, "demonstrate", lambda: crash(other, "teacher")),
-        (one, "mentor", lambda: delete_job(one, "quickstart-mentor-1")),
-        (other, "mentor", lambda: suspend_and_resume(other)),
-        (one, "sft", product.kill_operator),
-        (one, "rl", product.cluster.plane.restart_apiserver),
-        (other, "rl", lambda: lose_pod(other, "rl")),
-        (other, "evaluate", lambda: lose_store(other)),
+        (one, running("demonstrate"), product.kill_operator),
+        (other, running("demonstrate"), lambda: crash(other, "teacher")),
+        (one, running("mentor"), lambda: delete_job(one, "quickstart-mentor-1")),
+        (other, running("mentor"), lambda: other.patch({"suspend": True})),
+        (other, suspended, lambda: resume(other)),
+        (one, running("sft"), product.kill_operator),
+        (one, running("rl"), product.cluster.plane.restart_apiserver),
+        (other, running("rl"), lambda: lose_pod(other, "rl")),
+        (other, running("evaluate"), lambda: lose_store(other)),
     ]
     statuses = suffer(runs, faults, within=2400)
 
