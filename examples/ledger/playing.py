@@ -1,4 +1,4 @@
-"""Lets a model of the ledger act: batched greedy decoding with transformers, one turn at a time.
+"""Lets a model of the ledger act: batched decoding with transformers, one turn at a time.
 
 For measuring our own models without a server; the product has its own agent loop, sandbox and
 servers, and is not used here.
@@ -66,8 +66,8 @@ class Player:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         return Player(model, AutoTokenizer.from_pretrained(folder, padding_side="left"))
 
-    def next_turns(self, played: list[Played]) -> list[str]:
-        """The model's own next turn in each conversation, greedy; "" where the context is full."""
+    def next_turns(self, played: list[Played], temperature: float = 0) -> list[str]:
+        """The model's own next turn in each conversation, greedy at 0; "" where the context is full."""
         prompts = [
             self.tokenizer.apply_chat_template(p.messages(), tokenize=False, add_generation_prompt=True) for p in played
         ]
@@ -75,12 +75,13 @@ class Player:
         encoded = [ids[:context] for ids in self.tokenizer(prompts, add_special_tokens=False)["input_ids"]]
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
         turns = [""] * len(encoded)
+        sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
         for chunk in (order[i : i + BATCH] for i in range(0, len(order), BATCH)):
             fitting = [i for i in chunk if len(encoded[i]) + TURN_TOKENS <= context]
             if fitting:
                 batch = self.tokenizer.pad({"input_ids": [encoded[i] for i in fitting]}, return_tensors="pt")
                 with torch.no_grad():
-                    ids = self.model.generate(**batch, max_new_tokens=TURN_TOKENS, do_sample=False)
+                    ids = self.model.generate(**batch, max_new_tokens=TURN_TOKENS, **sampling)
                 new = ids[:, batch["input_ids"].shape[1] :]
                 for i, text in zip(fitting, self.tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
                     turns[i] = text
@@ -88,8 +89,12 @@ class Player:
 
     def play(self, tasks: list[Task]) -> list[Played]:
         """Plays every task to its answer, or to MAX_STEPS; with many facts, SPARE_STEPS more than there are."""
-        played = [Played(task) for task in tasks]
-        for _ in range(max(MAX_STEPS, *(len(task.documents) + SPARE_STEPS for task in tasks))):
+        return self.go_on([Played(task) for task in tasks])
+
+    def go_on(self, begun: list[Played]) -> list[Played]:
+        """Plays every conversation on, to its answer or for as many further turns as `play` has."""
+        played = list(begun)
+        for _ in range(max(MAX_STEPS, *(len(one.task.documents) + SPARE_STEPS for one in played))):
             going = [i for i, p in enumerate(played) if p.state.answer is None]
             if not going:
                 break
