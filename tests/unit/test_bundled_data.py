@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import yaml
 from examples.ledger.data import write
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -21,3 +22,12 @@ def test_every_task_file_is_made_by_the_code_beside_it_or_by_hand(tmp_path: Path
 def test_data_of_others_is_named_with_its_licence_and_not_brought_along() -> None:
     assert "github.com/openai/grade-school-math) (MIT)" in (EXAMPLES / "gsm8k" / "README.md").read_text("utf-8")
     assert "examples/gsm8k/data" in (EXAMPLES.parent / ".gitignore").read_text("utf-8")
+
+
+def test_the_quickstart_of_a_cluster_has_the_method_of_the_one_on_one_machine() -> None:
+    one, other = (
+        yaml.safe_load((EXAMPLES / name).read_text())["spec"]
+        for name in ("quickstart.yaml", "kubernetes/quickstart.yaml")
+    )
+    assert one["method"] == other["method"]
+    assert one["tasks"]["train"]["limit"] == other["tasks"]["train"]["limit"]
