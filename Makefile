@@ -36,6 +36,7 @@ check: setup ## Lint, format, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy operator/main.py
 	$(BIN)/lint-imports
 
 bench: setup ## The benchmarks of the README, each against its peer in the same run

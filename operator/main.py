@@ -83,7 +83,7 @@ async def pods(body: kopf.Body, labels: kopf.Labels, **_: Any) -> dict[str, Any]
     return {labels[UID]: dict(body)}
 
 
-@kopf.on.event(*RUNS)
+@kopf.on.event(*RUNS)  # type: ignore[arg-type]  # kopf gives indices by keyword, which its types do not know
 async def run_changed(
     uid: str,
     resource: kopf.Resource,

@@ -57,7 +57,7 @@ class Lock(LeaseLock):
             return False
 
 
-def campaign(lock: Lock, leads: Callable[[], None], lost: Callable[[], None], terms: Terms = Terms()) -> None:
+def campaign(lock: Lock, leads: Callable[[], object], lost: Callable[[], object], terms: Terms = Terms()) -> None:
     """Call ``leads`` once the Lease is held, and ``lost`` when it no longer is; both in a thread of their own."""
     config = Config(lock, terms.duration, terms.renew, terms.retry, leads, lambda: None)
 
