@@ -50,7 +50,8 @@ def small_run() -> DistillationRun:
         place[name] = str((QUICKSTART.parent / place[name]).resolve())
     spec["tasks"]["train"]["limit"] = 200
     spec["tasks"]["eval"][0]["limit"] = 20
-    spec["method"] |= {"split": {"coldStart": 0.4, "dev": 0.05, "sft": 0.7}, "evaluation": {"models": ["sft"]}}
+    split = {"coldStart": 0.4, "dev": 0.05, "sft": 0.7}
+    spec["method"] |= {"rounds": 1, "split": split, "evaluation": {"models": ["sft"]}}
     without_rl = {**spec, "method": {**spec["method"], "rl": {"enabled": False}}}
     file = Path(spec["artifacts"]["uri"], "bench-horizon.yaml")
     file.parent.mkdir(exist_ok=True)

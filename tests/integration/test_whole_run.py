@@ -32,7 +32,7 @@ def shrunken(folder: Path) -> Path:
     spec["tasks"]["train"]["limit"] = 60
     spec["tasks"]["eval"][0]["limit"] = 30
     method = spec["method"]
-    method["split"] = {"coldStart": 0.2, "dev": 0.15, "sft": 0.5}
+    method |= {"rounds": 1, "split": {"coldStart": 0.2, "dev": 0.15, "sft": 0.5}}
     method["warmup"]["epochs"] = 2
     method["sft"]["epochs"] = 1
     method["rl"] |= {"groupSize": 4, "groupsPerUpdate": 4, "updates": UPDATES, "devEvery": 2, "devTasks": 8}

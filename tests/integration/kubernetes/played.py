@@ -35,6 +35,7 @@ class Namespace:
 
     def begin(self, **spec: Any) -> Body:
         manifest = yaml.safe_load((ROOT / "examples/kubernetes/quickstart.yaml").read_text())
+        manifest["spec"]["method"]["rounds"] = 1
         manifest["spec"] |= spec
         where = (*WHERE, self.name, "distillationruns")
         return dict(eventually(lambda: self.runs.create_namespaced_custom_object(*where, manifest)))
