@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 from science import horizons, plots
-from science.cells import HORIZON, MATCHED, cells
+from science.cells import HORIZON, TAUGHT, cells
 from science.results import result, table
 
 TOP = Path(__file__).parent.parent
@@ -23,7 +23,7 @@ def main(words: list[str]) -> int:
         kept = PLACE / "results" / f"{cell.name}.json"
         if kept.exists() or (words and not any(word in cell.name for word in words)):
             continue
-        if cell.dial in (HORIZON, MATCHED):
+        if cell.dial in (HORIZON, TAUGHT):
             horizons.make(TOP)
         manifest = PLACE / "manifests" / f"{cell.name}.yaml"
         write(manifest, yaml.safe_dump(dict(cell.manifest), sort_keys=False))

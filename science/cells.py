@@ -13,7 +13,7 @@ from typing import Any
 SEEDS = range(5)
 
 HORIZON, HORIZONS = "steps of a task", (5, 10, 20, 40)
-MATCHED, DEMONSTRATIONS = "steps of a task, demonstrations to match", {10: 250, 20: 320}
+TAUGHT, DEMONSTRATIONS = "steps of a task with more demonstrations", {10: 250, 20: 320}
 MADE = Path("runs/science")  # by `horizons.py`, for the cells whose tasks are longer than the quickstart's
 
 
@@ -25,8 +25,8 @@ def model(name: str) -> Path:
     return MADE / "models" / f"long-{name}"
 
 
-def matched(steps: int) -> Mapping[str, Any]:
-    """As `horizon`, but with so many demonstrations that about as many tasks are solved when mentoring begins."""
+def taught(steps: int) -> Mapping[str, Any]:
+    """As `horizon`, but with more demonstrations where tasks are longer, for a student less weak when mentored."""
     shown = DEMONSTRATIONS[steps]
     tasks = shown + 3200 // steps
     return {**horizon(steps), "tasks.train.limit": tasks, "method.split.coldStart": round(shown / tasks, 4)}
@@ -58,7 +58,7 @@ def _from_manifests(path: Path) -> str:
 
 DIALS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     HORIZON: {str(steps): horizon(steps) for steps in HORIZONS},
-    MATCHED: {str(steps): matched(steps) for steps in DEMONSTRATIONS},
+    TAUGHT: {str(steps): taught(steps) for steps in DEMONSTRATIONS},
     "student at mentoring": {
         "weak": {"method.warmup.epochs": 2},
         "strong": {},
@@ -91,7 +91,7 @@ def cells(base: Mapping[str, Any]) -> Iterator[Cell]:
     for seed in SEEDS:
         for dial, values in DIALS.items():
             for value, changes in values.items():
-                name = f"{dial} {value} {seed}".replace(",", "").replace(" ", "-")
+                name = f"{dial} {value} {seed}".replace(" ", "-")
                 yield Cell(dial, value, seed, manifest_of(base, name, {**changes, "seed": seed}))
 
 

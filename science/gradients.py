@@ -4,29 +4,25 @@ Each is that of the policy loss at the SFT student, taken by right answers alone
 nothing but where they are. Writes docs/science/starts.md.
 """
 
-import os
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 import yaml
 from science import horizons
 from science.cells import manifest_of
+from science.finished import finished
 from science.starts import CHANGES, Group, table
 from transformers import AutoModelForCausalLM
 
-from score_distill import manifest
 from score_distill.agent.chat import ChatFormat, trained
 from score_distill.agent.rl_starts import Item
 from score_distill.agent.trajectory import Step
-from score_distill.artifacts.store import open_store
-from score_distill.contract import StageConfig
 from score_distill.stages.context import StageContext
 from score_distill.stages.openings import opening_ids
 
@@ -98,13 +94,8 @@ def main() -> int:
     ran = subprocess.run([Path(sys.executable).with_name("score-distill"), "run", file], check=False)
     if ran.returncode:
         return ran.returncode
-    run = manifest.read(file)
-    uri = str((file.parent / run.spec.artifacts.uri).resolve())
-    with TemporaryDirectory() as work:
-        config = StageConfig(
-            run="starts", step="rl", verb="rl", spec=run.spec, base=str(file.parent), store=uri, work=f"{work}/rl"
-        )
-        (PLACE / "starts.md").write_text(table(groups(StageContext(config, open_store(uri, os.environ)))))
+    with finished(file) as frame:
+        (PLACE / "starts.md").write_text(table(groups(frame)))
     return 0
 
 

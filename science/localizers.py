@@ -1,11 +1,10 @@
-"""Which way of finding the first error finds it: `python -m science.localizers TEACHER STUDENT`.
+"""Which way of finding the first error finds it: `python -m science.localizers`, after `make quickstart`.
 
-Attempts that end wrong, of two kinds: the student's own on held-out tasks, and perfect ones with one error planted
-after which the student goes on. The truth is the generator's, and each way sees the attempt and the teacher alone.
-Writes docs/science/localizers.md; takes minutes of one core.
+Attempts that end wrong, of two kinds: those of the quickstart's warmed-up student on held-out tasks, and perfect ones
+with one error planted after which that student goes on. The truth is the generator's, and each way sees the attempt and
+the teacher alone. Writes docs/science/localizers.md; takes minutes of one core.
 """
 
-import argparse
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +15,13 @@ import torch
 from examples.ledger.data import load
 from examples.ledger.family import Task, next_step
 from examples.ledger.playing import Played, Player
+from science.finished import finished
 from scipy.stats import binomtest
 
 TOP = Path(__file__).parent.parent
-EVAL, PLACE = TOP / "examples" / "ledger" / "data" / "eval.jsonl", TOP / "docs" / "science" / "localizers.md"
-VOTES, TEMPERATURE = 3, 0.6
+QUICKSTART, PLACE = TOP / "examples" / "quickstart.yaml", TOP / "docs" / "science" / "localizers.md"
+EVAL, TEACHER = (TOP / "examples" / "ledger" / name for name in ("data/eval.jsonl", "models/teacher"))
+TASKS, VOTES, TEMPERATURE = 600, 3, 0.6
 NUMBER = re.compile(r"(?<== )\d+")
 
 
@@ -127,11 +128,13 @@ def row(kind: str, way: str, true: Sequence[int], found: Sequence[Found]) -> str
 
 
 HEAD = f"""# Which way of finding the first error finds it
-Written by `python -m science.localizers TEACHER STUDENT`: attempts at tasks of the ledger that end wrong. The true
-first wrong step is known from the generator. "Re-enactment" is `localizer: Reenactment` (the first step whose effect
-is not that of the teacher's greedy step at the same prefix); with votes, the first that two of three sampled steps
-(temperature {TEMPERATURE}) differ from; "continuation" is the first step after which the teacher, going on greedily,
-ends wrong. Shares in per cent with Wilson's 95 % interval; "turns" are those that the teacher writes for one attempt.
+Written by `python -m science.localizers` after `make quickstart`: attempts at the first {TASKS} held-out tasks of
+the ledger that end wrong, the warmed-up student's own and perfect ones with one error planted, after which that
+student goes on. The true first wrong step is known from the generator. "Re-enactment" is `localizer: Reenactment`
+(the first step whose effect is not that of the teacher's greedy step at the same prefix); with votes, the first
+that two of three sampled steps (temperature {TEMPERATURE}) differ from; "continuation" is the first step after
+which the teacher, going on greedily, ends wrong. Shares in per cent with Wilson's 95 % interval; "turns" are those
+that the teacher writes for one attempt.
 
 | attempts | n | way | exact | too early | too late | none found | turns |
 |---|---|---|---|---|---|---|---|
@@ -139,15 +142,11 @@ ends wrong. Shares in per cent with Wilson's 95 % interval; "turns" are those th
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("teacher", type=Path)
-    parser.add_argument("student", type=Path)
-    parser.add_argument("--limit", type=int, default=1000)
-    arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    teacher, student = Player.load(arguments.teacher), Player.load(arguments.student)
-    held_out = load(EVAL)[: arguments.limit]
+    with finished(QUICKSTART) as frame:
+        teacher, student = Player.load(TEACHER), Player.load(frame.model("warmup"))
+    held_out = load(EVAL)[:TASKS]
     kinds = {"the student's own": student.play(held_out), "planted": planted(student, held_out, random.Random(0))}
     told = HEAD
     for kind, played in kinds.items():

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from science.cells import DIALS, HORIZON, MATCHED, SEEDS, cells, data, manifest_of
+from science.cells import DIALS, HORIZON, SEEDS, TAUGHT, cells, data, manifest_of
 from science.plots import draw
 from science.results import interval, result, table
 from science.starts import CHANGES, Group
@@ -26,7 +26,7 @@ def test_each_cell_is_a_manifest_of_its_own_with_the_ledgers_files(tmp_path: Pat
         copy.write_text(yaml.safe_dump(dict(cell.manifest)))
         run = manifest.read(copy)
         assert (run.metadata.name, run.spec.seed, run.spec.method.control) == (cell.name, cell.seed, "Imitation")
-        files = data(int(cell.value)) if cell.dial in (HORIZON, MATCHED) else Path("examples/ledger/data")
+        files = data(int(cell.value)) if cell.dial in (HORIZON, TAUGHT) else Path("examples/ledger/data")
         assert (file.parent / run.spec.tasks.train.uri).resolve() == TOP / files / "train.jsonl"
 
 
