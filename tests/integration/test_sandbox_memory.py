@@ -11,6 +11,7 @@ from score_distill.sandbox.local import start
 from score_distill.sandbox.process import cpu_seconds
 
 MIB = 1 << 20
+LARGE = "x = bytearray(b'x') * (90 << 20)"
 SNAPSHOT = "x = bytearray(b'x') * (40 << 20)"
 
 
@@ -50,6 +51,27 @@ async def test_states_that_share_what_they_hold_pay_for_it_once() -> None:
         base = (await (await sandbox.open()).run(SNAPSHOT)).branch
         results = [await base.run("y = 1") for _ in range(10)]
         assert [result.error for result in results] == [None] * 10
+
+
+async def test_honest_states_with_libraries_pay_for_what_is_their_own() -> None:
+    async with start(Limits(session_memory_bytes=256 * MIB)) as sandbox:
+        code = "import numpy, sympy\nx = sympy.expand((sympy.Symbol('x') + 1) ** 3)"
+        base = (await (await sandbox.open()).run(code)).branch
+        async with asyncio.TaskGroup() as group:
+            steps = [group.create_task(base.run(f"y = numpy.ones({n})")) for n in range(20)]
+        assert [step.result().error for step in steps] == [None] * 20
+
+
+async def test_a_session_is_watched_while_its_steps_run() -> None:
+    limits = Limits(memory_bytes=128 * MIB, session_memory_bytes=200 * MIB, wall_seconds=120)
+    async with start(limits, libraries=()) as sandbox:
+        root, other = await sandbox.open(), await sandbox.open()
+        steps = [asyncio.ensure_future(root.run(f"{LARGE}; import time; time.sleep(99)")) for _ in range(3)]
+        (ended, *_), others = await asyncio.wait(steps, return_when=asyncio.FIRST_COMPLETED)
+        assert (await ended).output == "MemoryError: all states of the session together needed more than 200 MiB"
+        assert (await other.run(LARGE)).error is None
+        for step in others:
+            step.cancel()
 
 
 async def test_a_clone_that_computes_instead_of_saying_whose_it_is_is_ended_soon() -> None:

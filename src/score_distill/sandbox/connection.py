@@ -12,9 +12,10 @@ from typing import Any
 
 from score_distill.sandbox import requests
 from score_distill.sandbox.fair_queue import Full, Turn, Turns
+from score_distill.sandbox.holdings import Frozen
 from score_distill.sandbox.reports import Call
 from score_distill.sandbox.requests import Cancel, Close, Open, Reply, Run
-from score_distill.sandbox.steps import Ended, Frozen, StateLost, Step, Steps
+from score_distill.sandbox.steps import Ended, StateLost, Step, Steps
 from score_distill.sandbox.wire import PROTOCOL, Unpacker, WireError, pack
 
 _log = logging.getLogger(__name__)
@@ -124,6 +125,9 @@ class Connection(asyncio.Protocol):
             reply = {"lost": str(error)}
         except Full:
             reply = {"busy": "the sandbox's queue is full; retry later"}
+        except OSError as error:
+            _log.warning("a step could not run: %s", error)
+            reply = {"lost": f"the sandbox could not run the step ({error.strerror or error}); retry"}
         except Exception as error:
             _log.exception("a step failed in the daemon")
             reply = {"lost": f"the sandbox could not run the step ({error!r}); retry"}

@@ -7,21 +7,26 @@ them: no process that nobody knows, no state that nobody used for long, no step 
 import asyncio
 import contextlib
 import ctypes
+import logging
 import os
 import resource
 import socket
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from pathlib import Path
 
 from score_distill.errors import Infrastructure
 from score_distill.sandbox import memory_watch, outcome
 from score_distill.sandbox.connection import Connection
 from score_distill.sandbox.fair_queue import Turns
+from score_distill.sandbox.holdings import Frozen
 from score_distill.sandbox.limits import LIBRARIES, Limits
 from score_distill.sandbox.process import children, cpu_seconds, ended, freeze, kill
 from score_distill.sandbox.scratch import Scratch
-from score_distill.sandbox.steps import FORK_SECONDS, Frozen, Steps
+from score_distill.sandbox.steps import FORK_SECONDS, Steps
 from score_distill.sandbox.zygotes import start_zygote
+
+_log = logging.getLogger(__name__)
 
 _PR_SET_DUMPABLE = 4
 _WATCH_SECONDS = 0.1
@@ -67,11 +72,12 @@ async def serve(
         await asyncio.gather(
             server.serve_forever(),
             _watch_zygote(zygote.channel.pid),
-            _end_strays(steps),
-            _drop_idle(connections, limits.idle_seconds),
-            _beat(connections),
-            _watch_memory(steps),
-            _watch_steps(steps),
+            _every(_WATCH_SECONDS, _Strays(steps).end),
+            _every(_WATCH_SECONDS, partial(_watch_machine, steps)),
+            _every(_WATCH_SECONDS, partial(_watch_sessions, steps)),
+            _every(_WATCH_SECONDS, partial(_watch_steps, steps)),
+            _every(limits.idle_seconds / 4, partial(_drop_idle, connections, limits.idle_seconds)),
+            _every(_BEAT_SECONDS, partial(_beat, connections)),
         )
 
 
@@ -95,14 +101,28 @@ async def _watch_zygote(pid: int) -> None:
     raise ZygoteLost("the machine ended the first interpreter, perhaps for want of memory; start again and retry")
 
 
-async def _end_strays(steps: Steps) -> None:
-    """End children that were forked but do not say who they are, which takes an honest one no time."""
-    since: dict[int, float] = {}
-    while True:
-        await asyncio.sleep(_WATCH_SECONDS)
+async def _drop_idle(connections: Collection[Connection], idle_seconds: float) -> None:
+    for connection in list(connections):
+        connection.drop_idle(idle_seconds)
+
+
+async def _beat(connections: Collection[Connection]) -> None:
+    for connection in list(connections):
+        connection.beat()
+
+
+class _Strays:
+    """Children that were forked but do not say who they are, which takes an honest one no time."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self._since: dict[int, float] = {}
+
+    async def end(self) -> None:
         now = asyncio.get_running_loop().time()
-        since = {pid: since.get(pid, now) for pid in children() - steps.pids}
-        steps.end_strays({pid for pid, begun in since.items() if now - begun > FORK_SECONDS or _is_busy(pid)})
+        self._since = {pid: self._since.get(pid, now) for pid in children() - self._steps.pids}
+        late = {pid for pid, begun in self._since.items() if now - begun > FORK_SECONDS or _is_busy(pid)}
+        self._steps.end_strays(late)
 
 
 def _is_busy(pid: int) -> bool:
@@ -112,30 +132,37 @@ def _is_busy(pid: int) -> bool:
         return False
 
 
-async def _drop_idle(connections: Collection[Connection], idle_seconds: float) -> None:
+async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do ``work`` again and again; a round that fails is told, once until one succeeds, and the next is tried."""
+    failing = False
     while True:
-        await asyncio.sleep(idle_seconds / 4)
-        for connection in list(connections):
-            connection.drop_idle(idle_seconds)
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+            failing = False
+        except Exception as error:
+            if not failing:
+                _log.exception("the sandbox's watch failed and goes on", exc_info=error)
+            failing = True
 
 
-async def _beat(connections: Collection[Connection]) -> None:
-    while True:
-        await asyncio.sleep(_BEAT_SECONDS)
-        for connection in list(connections):
-            connection.beat()
-
-
-async def _watch_memory(steps: Steps) -> None:
+async def _watch_machine(steps: Steps) -> None:
     """Of the session that holds the most, end the largest step; or the largest state, when none of its steps runs."""
-    while True:
-        await asyncio.sleep(_WATCH_SECONDS)
-        if steps.sessions and memory_watch.is_short():
-            pids = max((session.pids for session in steps.sessions), key=memory_watch.held)
-            if (pid := memory_watch.largest(pids & steps.running)) is not None:
-                steps.stop(pid, outcome.MACHINE_FULL)
-            elif (pid := memory_watch.largest(pids)) is not None:
-                kill(pid)
+    if steps.sessions and memory_watch.is_short():
+        pids = max((session.pids for session in steps.sessions), key=memory_watch.held)
+        if (pid := memory_watch.largest(pids & steps.running)) is not None:
+            steps.stop(pid, outcome.MACHINE_FULL)
+        elif (pid := memory_watch.largest(pids)) is not None:
+            kill(pid)
+
+
+async def _watch_sessions(steps: Steps) -> None:
+    """End the largest step of each session whose processes together hold more than they may."""
+    most = steps.limits.session_memory_bytes
+    for session in steps.sessions:
+        too_large = session.pids & steps.running and await session.needs_more_than(most, steps.running)
+        if too_large and (pid := memory_watch.largest(session.pids & steps.running)) is not None:
+            steps.stop(pid, outcome.session_too_large(steps.limits))
 
 
 async def _watch_steps(steps: Steps) -> None:
@@ -143,11 +170,9 @@ async def _watch_steps(steps: Steps) -> None:
 
     RLIMIT_CPU would also count the forks that a state makes after its step.
     """
-    while True:
-        await asyncio.sleep(_WATCH_SECONDS)
-        for pid in list(steps.running):
-            with contextlib.suppress(OSError):
-                if cpu_seconds(pid) > steps.limits.cpu_seconds:
-                    steps.stop(pid, outcome.out_of_cpu(steps.limits))
-                elif steps.is_overfull(pid):
-                    steps.stop(pid, outcome.folder_full(steps.limits))
+    for pid in list(steps.running):
+        with contextlib.suppress(OSError):
+            if cpu_seconds(pid) > steps.limits.cpu_seconds:
+                steps.stop(pid, outcome.out_of_cpu(steps.limits))
+            elif steps.is_overfull(pid):
+                steps.stop(pid, outcome.folder_full(steps.limits))

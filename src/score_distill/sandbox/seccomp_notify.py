@@ -73,7 +73,7 @@ class Grants:
             self.forks.remove(pid)
             self._respond(number, flags=_CONTINUE)
         else:
-            self._respond(number, error=errno.EPERM)
+            self._respond(number, error=errno.EAGAIN)
             self._kill(pid)
 
     def _born(self, number: int, pid: int, token: int) -> None:

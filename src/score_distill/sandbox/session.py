@@ -171,7 +171,7 @@ def _wait_for_fork() -> None:
         token = _read(TOKEN.size)
         pid = _LIBC.syscall(_CLONE, FORK_FLAGS, 0, 0, 0, 0)
         if pid < 0:
-            send({"refused": os.strerror(ctypes.get_errno())})
+            send({"refused": ctypes.get_errno()})
         elif pid == 0:
             if _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, ctypes.c_ulong(*TOKEN.unpack(token)), 0, 0):
                 os._exit(1)

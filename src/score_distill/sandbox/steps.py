@@ -5,18 +5,21 @@ rule or loses its process is undone: the child is ended and there is no state af
 """
 
 import asyncio
+import errno
 import os
 import secrets
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from score_distill.sandbox import descriptors, landlock, memory_watch, outcome, reports
+from score_distill.sandbox import descriptors, landlock, outcome, reports
 from score_distill.sandbox.channel import Channel, ChannelClosed
 from score_distill.sandbox.descriptors import ForbiddenDescriptor, Identity, OpenFile
 from score_distill.sandbox.files import Folder, usage
+from score_distill.sandbox.holdings import Frozen, Session
 from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.outcome import Failure
 from score_distill.sandbox.process import Output, Reaper, cpu_seconds, freeze, is_child, kill, thaw
@@ -26,6 +29,8 @@ from score_distill.sandbox.session import APART, CONTROL, STDOUT, TOKEN
 from score_distill.sandbox.wire import WireError
 
 FORK_SECONDS = 5.0
+_FORK_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # before a refused fork is tried again
+_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}  # of the machine's or the daemon's own
 _FRAME_BYTES = 4096
 
 Ask = Callable[[reports.Call], Awaitable[dict[str, Any]]]
@@ -35,24 +40,8 @@ class StateLost(Exception):
     """The machine, or its owner, ended the process that held a state; what it would have done is not known."""
 
 
-@dataclass(eq=False)
-class Session:
-    """All that came of one opening: the processes of its states and of the steps that run from them."""
-
-    pids: set[int] = field(default_factory=set)
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """A state: the stopped process that holds it, its folder and open files, the CPU time along its branch."""
-
-    channel: Channel
-    session: Session = field(default_factory=Session)
-    folder: Path | None = None
-    files: tuple[OpenFile, ...] = ()
-    cpu: float = 0.0
-    forking: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False)
-    end: list[Exception] = field(default_factory=list, compare=False)  # why it cannot be run from any more
+class ForkRefused(Exception):
+    """The machine does not let a process fork now: it, or whoever owns it, has as many processes as it may."""
 
 
 @dataclass(frozen=True)
@@ -175,30 +164,44 @@ class Steps:
 
     async def _fork(self, before: Frozen) -> _Child:
         """A child of ``before`` with a channel, an output and a folder of its own."""
-        folder = await self._scratch.enter(before.folder)
-        channel = Channel(self.limits.message_bytes + _FRAME_BYTES)
-        child = _Child(channel, Output(self.limits.output_bytes), folder)
-        try:
-            async with before.forking:
-                if not before.end:
-                    await _to_its_end(self._clone(before, child))
-                if before.end:
-                    raise before.end[0]
-        except BaseException:
-            child.output.close()
-            self._end(channel, folder)
-            raise
+        async with AsyncExitStack() as undo:
+            folder = await self._scratch.enter(before.folder)
+            undo.callback(self._scratch.drop, folder)
+            output = Output(self.limits.output_bytes)
+            undo.callback(output.close)
+            child = _Child(Channel(self.limits.message_bytes + _FRAME_BYTES), output, folder)
+            undo.callback(self._end, child.channel, None)
+            await self._clone_patiently(before, child)
+            undo.pop_all()
+        child.channel.theirs.close()
         self.running.add(child.pid)
         self._sessions[child.pid] = before.session
-        before.session.pids.add(child.pid)
+        before.session.enter(child.pid)
         self._grants.folders[child.pid] = Folder(child.folder, self.limits)
         return child
+
+    async def _clone_patiently(self, before: Frozen, child: _Child) -> None:
+        """Have the process of ``before`` fork, again after a while where the machine refuses it."""
+        for pause in (*_FORK_PAUSES, None):
+            try:
+                async with before.forking:
+                    if not before.end:
+                        await _to_its_end(self._clone(before, child))
+                    if before.end:
+                        raise before.end[0]
+                return
+            except ForkRefused as error:
+                if pause is None:
+                    raise StateLost(f"the machine allows no other process now ({error}); retry") from None
+                await asyncio.sleep(pause)
 
     async def _clone(self, before: Frozen, child: _Child) -> None:
         """Let the process of ``before`` fork once; then its child holds its channel and its output, or it ends."""
         try:
             await self._let_fork(before, child)
         except (ChannelClosed, ForbiddenDescriptor, OSError) as error:
+            if isinstance(error, OSError) and error.errno in _SHORTAGES:
+                raise ForkRefused(os.strerror(error.errno)) from None
             if self._is_zygote(before):
                 raise StateLost(f"no session can begin ({str(error) or type(error).__name__}); retry") from None
             before.end.append(await self._why_it_does_not_fork(before.channel))
@@ -217,6 +220,8 @@ class Steps:
 
     async def _let_fork(self, before: Frozen, child: _Child) -> None:
         parent = before.channel
+        while self._is_zygote(before) and parent.has_unread:
+            await parent.receive()
         if parent.pid in self._forked and self._open_files(parent, before.folder) != before.files:
             raise ChannelClosed("it has opened something since it was frozen")
         if parent.has_unread:
@@ -229,15 +234,19 @@ class Steps:
         self._grants.births[token] = birth
         self._grants.forks.add(parent.pid)
         parent.stirred = birth.fail
+        before.session.stir(parent.pid)
         thaw(parent.pid)
         try:
             async with asyncio.timeout(FORK_SECONDS):
                 await parent.write(TOKEN.pack(token))
                 await birth.done
+        except ChannelClosed:
+            if parent.pid not in self._grants.forks and parent.has_unread:
+                await _refused(parent)
+            raise
         finally:
             freeze(parent.pid)
             parent.stirred = None
-            child.channel.theirs.close()
             self._forked.add(parent.pid)
             self._grants.forks.discard(parent.pid)
             self._grants.births.pop(token, None)
@@ -253,7 +262,8 @@ class Steps:
         return True
 
     def _dishonest(self, pid: int) -> None:
-        self.stop(pid, outcome.DISHONEST)
+        if pid != self.zygote.channel.pid:
+            self.stop(pid, outcome.DISHONEST)
 
     async def _execute(self, child: _Child, before: Frozen, step: Step, ask: Ask) -> reports.Done:
         """Talk with the child until it reports the end of its step; `StepRejected` when there is no such end."""
@@ -298,11 +308,7 @@ class Steps:
         await child.channel.send({})
 
     async def _check_memory(self, session: Session) -> None:
-        most = self.limits.session_memory_bytes
-        if (
-            memory_watch.held(session.pids) > most
-            and await asyncio.to_thread(memory_watch.held_together, session.pids) > most
-        ):
+        if await session.needs_more_than(self.limits.session_memory_bytes, self.running):
             raise StepRejected(outcome.session_too_large(self.limits))
 
     def _keep(self, child: _Child, before: Frozen) -> Frozen:
@@ -325,7 +331,9 @@ class Steps:
             return self._open_files(child.channel, child.folder, own)
         except ForbiddenDescriptor as stranger:
             raise StepRejected(outcome.left_open(str(stranger))) from None
-        except OSError:
+        except OSError as error:
+            if error.errno in _SHORTAGES:
+                raise
             raise StepRejected(outcome.DISHONEST) from None
 
     def _open_files(
@@ -355,7 +363,7 @@ class Steps:
         self.pids.discard(pid)
         self._forked.discard(pid)
         if session := self._sessions.pop(pid, None):
-            session.pids.discard(pid)
+            session.leave(pid)
 
     def _end(self, channel: Channel, folder: Path | None) -> None:
         if channel.pid in self.pids:
@@ -363,6 +371,13 @@ class Steps:
             self._reaper.kill(channel.pid)
         channel.close()
         self._scratch.drop(folder)
+
+
+async def _refused(parent: Channel) -> None:
+    """`ForkRefused` when all that a process has to say of its fork is that the kernel refused it."""
+    match await parent.receive():
+        case {"refused": int(code)} if code in _SHORTAGES and not parent.has_unread:
+            raise ForkRefused(os.strerror(code))
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
