@@ -20,6 +20,7 @@ from tests.unit.interpreter import (
     world,
 )
 
+from score_distill.agent.chat import ChatFormat
 from score_distill.agent.codeact import NO_CODE, AgentState, CutOff, ModelTurn, StudentActor, TeacherActor, act, take
 from score_distill.agent.completer import Completion, ContextOverflow, Usage
 from score_distill.agent.environment import SnapshotPool
@@ -98,6 +99,8 @@ class FakeChat:
     def text(self, tokens: Sequence[int]) -> str:
         return "".join(map(chr, tokens)).rstrip("\0")
 
+    cut = ChatFormat.cut
+
 
 async def test_the_student_is_asked_for_what_fits_and_no_more():
     reply = Completion("ab", Usage(), tokens=(97, 98, 0), logprobs=(-0.1, -0.2, -0.3))
@@ -107,6 +110,44 @@ async def test_the_student_is_asked_for_what_fits_and_no_more():
     (asked,) = completer.asked
     assert (asked["prompt"], asked["max_tokens"], asked["seed"]) == ((7,) * 10, 4, 3)
     assert (asked["stop_token"], asked["logprobs"]) == (0, True)
+
+
+@pytest.mark.parametrize("tail", ["\nObservation: 7", "<thought>u</thought><code>y</code>", " And then?"])
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_students_turn_ends_where_its_code_does_as_if_generation_had_stopped_there(tail: str, ended: bool):
+    said = "<think>r <code>y</code></think>\n" + ADD
+    tokens = (*map(ord, said + tail), *[0] * ended)
+    values = tuple(-0.01 * n for n in range(len(tokens)))
+    reply = Completion("", Usage(), truncated=not ended, tokens=tokens, logprobs=values)
+    actor = StudentActor(FakeChat(), (7,), GREEDY, step_tokens=400, context=4000, logprobs=True)
+    assert await actor.write(FakeCompleter([reply]), [], 3) == ModelTurn(ADD, tokens[: len(said)], values[: len(said)])
+
+
+async def test_nothing_but_space_after_the_code_is_no_tail():
+    tokens = (*map(ord, ADD + "\n"), 0)
+    actor = StudentActor(FakeChat(), (7,), GREEDY, step_tokens=400, context=4000)
+    assert await actor.write(FakeCompleter([Completion("", Usage(), tokens=tokens)]), [], 3) == ModelTurn(
+        ADD + "\n", tokens
+    )
+
+
+async def test_reasoning_of_a_student_is_never_executed_and_in_no_text(tally: Tally):
+    said = f"<think>I try {WRONG}</think>{ADD}\nObservation: 9"
+    tokens = tuple(map(ord, said))
+    async with SnapshotPool() as scope:
+        stand = await attempt(tally, scope, READ)
+        reply = Completion("", Usage(), tokens=tokens)
+        stand, _ = await act(
+            stand,
+            StudentActor(FakeChat(), (7,), GREEDY, step_tokens=400, context=4000),
+            FakeCompleter([reply]),
+            max_steps=1,
+            seed=0,
+            scope=scope,
+        )
+    step = stand.steps[-1]
+    assert (step.text, step.thought, step.code) == (ADD, "t", "x.append(int(read()))")
+    assert "".join(map(chr, step.tokens)) == said.removesuffix("\nObservation: 9")
 
 
 async def test_a_turn_cut_by_the_context_overflows_and_one_cut_by_the_step_limit_stands():
@@ -121,10 +162,16 @@ async def test_a_turn_cut_by_the_context_overflows_and_one_cut_by_the_step_limit
 
 
 async def test_a_teachers_turn_is_brought_into_form():
-    completer = FakeCompleter(["Thought: add\n```python\nx = 1\n```\nObservation: 7", "no code here"])
+    replies = [
+        "Thought: add\n```python\nx = 1\n```\nObservation: 7",
+        "no code here",
+        "r</think>no code\nObservation: 7",
+    ]
+    completer = FakeCompleter(replies)
     actor = TeacherActor([{"role": "user", "content": "q"}], GREEDY, 64)
     assert (await actor.write(completer, [], 0)).text == "<thought>add</thought><code>x = 1</code>"
     assert (await actor.write(completer, [], 0)).text == "no code here"
+    assert (await actor.write(completer, [], 0)).text == "no code\n"
 
 
 async def test_a_teachers_turn_that_was_cut_off_is_asked_for_again_with_a_bound():

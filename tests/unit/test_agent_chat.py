@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from score_distill.agent.chat import ChatFormat, ChatFormatError, encode, trained
+from score_distill.agent.codeact import sampled
+from score_distill.agent.completer import Completion, Usage
 from score_distill.agent.trajectory import Step
 
 CHATML = """{%- for message in messages -%}
@@ -172,6 +175,43 @@ def test_sampled_tokens_stay_as_they_were_sampled(chatml: ChatFormat):
     encoded = encode(chatml, (), [step("print", "42", split)])
     assert encoded.ids == (*split, *chatml.observation("Observation: 42"))
     assert encoded.mask[: len(split)] == (1,) * len(split)
+
+
+@pytest.mark.parametrize(("tail", "spoilt"), [("\nObservation: é", ""), (" Mia", ""), ("<thought>read", "<")])
+def test_a_turn_is_cut_where_a_token_ends_and_a_token_that_holds_more_is_told(
+    chatml: ChatFormat, tail: str, spoilt: str
+):
+    head = "<thought>read</thought><code>print(x + 1)</code>"
+    tokens = chatml.piece(head + tail)
+    kept, learnt = chatml.cut(tokens, head)
+    assert chatml.text(tokens[:kept]) == head + spoilt
+    assert kept - learnt == len(spoilt)
+    assert head.startswith(chatml.text(tokens[:learnt]))
+
+
+@pytest.mark.parametrize("tail", ["\nObservation: 42\n<thought>read</thought>", "<thought>read</thought>"])
+def test_no_token_of_a_tail_is_learned(chatml: ChatFormat, tail: str):
+    said = "<think>é</think>\n<thought>read</thought><code>print(x + 1)</code>"
+    tokens = (*chatml.piece(said + tail), chatml.stop_token)
+    logprobs = tuple(-0.5 * n for n in range(len(tokens)))
+    turn = sampled(chatml, Completion("", Usage(), tokens=tokens, logprobs=logprobs))
+    assert turn.text == "<thought>read</thought><code>print(x + 1)</code>"
+    one = Step(author="student", thought="", code="", observation="1", **asdict(turn))
+    encoded = encode(chatml, (5,), [one, step("print", "2")])
+    learned = [token for token, mask in zip(encoded.ids, encoded.mask, strict=True) if mask]
+    assert learned == [*tokens[: len(turn.logprobs)], *chatml.turn("print")]
+    assert turn.logprobs == logprobs[: len(turn.logprobs)]
+    assert said.startswith(chatml.text(learned[: len(turn.logprobs)]))
+    assert "Observation: 42" not in chatml.text(encoded.ids)
+    assert encoded.ids[1 + len(turn.tokens)] == chatml.stop_token
+
+
+def test_control_tokens_that_mark_reasoning_are_read(tmp_path: Path):
+    save(tmp_path, byte_level(), CHATML, ["<|im_start|>", "<|im_end|>", "[THINK]", "[/THINK]"])
+    chat = ChatFormat(tmp_path)
+    ids = (*of(tmp_path, "[THINK]r[/THINK]x"), chat.stop_token)
+    assert chat.text(ids) == "[THINK]r[/THINK]x"
+    assert sampled(chat, Completion("", Usage(), tokens=ids)).text == "x"
 
 
 @pytest.mark.parametrize("tokens", [(), (70, 71)])

@@ -136,6 +136,27 @@ async def hang(request: web.Request) -> web.StreamResponse:
     raise AssertionError
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": "hello", "reasoning_content": "<code>draft</code>"},
+        {"content": "hello", "reasoning": "draft"},
+        {
+            "content": [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "draft"}]},
+                {"type": "text", "text": "hello"},
+            ]
+        },
+        {"content": [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]},
+    ],
+)
+async def test_reasoning_is_no_part_of_what_a_message_says(message: dict[str, Any]):
+    async with client(FakeServer(said(message=message))) as one:
+        assert (await chat(one)).text == "hello"
+    async with client(FakeServer(said(message=message | {"content": None}))) as one:
+        assert (await chat(one)).text == ""
+
+
 TROUBLE = {
     "500": (500, "oops"),
     "502": (502, "<html>"),

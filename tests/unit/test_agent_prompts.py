@@ -4,9 +4,9 @@ import re
 import pytest
 
 from score_distill.agent import prompts
-from score_distill.agent.prompts import Turn, parse_turn, write_turn
 from score_distill.agent.tools import words
 from score_distill.agent.trajectory import Step, Task
+from score_distill.agent.turns import parse_turn
 
 TASK = Task(id="t", question="How many {cups}?", answer="4711")
 
@@ -14,63 +14,6 @@ TASK = Task(id="t", question="How many {cups}?", answer="4711")
 def step(text: str, observation: str, **more: object) -> Step:
     turn = parse_turn(text)
     return Step(author="student", text=text, thought=turn.thought, code=turn.code, observation=observation, **more)
-
-
-@pytest.mark.parametrize(
-    "turn",
-    [
-        Turn("read", "print(read())", False),
-        Turn("", "x = 1\n\nif x:\n    print(x)", False),
-        Turn("a < b, {braces} and \\n", "print('<thought>')", False),
-        Turn("nothing to run", "", False),
-        Turn("first this,\nthen that", None, True),
-    ],
-)
-def test_a_written_turn_reads_as_the_same_turn(turn):
-    assert parse_turn(write_turn(turn)) == turn
-
-
-@pytest.mark.parametrize(
-    ("text", "turn"),
-    [
-        ("<thought>t</thought><code>\nx = 1\n</code>", Turn("t", "x = 1", False)),
-        ("<thought>t</thought>\n<code>\n  x\n\n</code> and more", Turn("t", "  x", False)),
-        ("Thought: t\n```python\nx = 1\n```\nObservation: 5", Turn("Thought: t", "x = 1", False)),
-        ("t\n```py\r\nx = 1\r\n```", Turn("t", "x = 1", False)),
-        ("t\n```\nx = 1", Turn("t", "x = 1", False)),
-        ("<thought>t</thought><code>```python\nx = 1\n```</code>", Turn("t", "x = 1", False)),
-        ("<thought>t</thought><code>x = (1 +", Turn("t", "x = (1 +", False)),
-        ("<thought>t<code>x</code>", Turn("t", "x", False)),
-        ("no tags", Turn("no tags", None, False)),
-        ("", Turn("", None, False)),
-        ("<thought>t</thought>", Turn("t", None, False)),
-        ("<code></code>", Turn("", "", False)),
-        ("<first_thought>p</first_thought>", Turn("p", None, True)),
-        ("<first_thought>cut o", Turn("cut o", None, True)),
-        ("<first_thought>p</first_thought><thought>t</thought><code>x</code>", Turn("t", "x", False)),
-        ("<think><code>no</code></think><thought>t</thought><code>x</code>", Turn("t", "x", False)),
-        (
-            "<thought>t</thought><code>x</code>\nObservation: 9\n<thought>u</thought><code>y</code>",
-            Turn("t", "x", False),
-        ),
-        ("<thought>call final_answer_print(5)</thought>", Turn("call final_answer_print(5)", None, False)),
-    ],
-)
-def test_what_a_turn_says(text, turn):
-    assert parse_turn(text) == turn
-
-
-@pytest.mark.parametrize("thought", ["Thought: go on", "thought :go on", "  First Thought: go on", "go on"])
-def test_a_teachers_labels_do_not_reach_the_student(thought):
-    assert write_turn(Turn(thought, "x", False)) == "<thought>go on</thought><code>x</code>"
-    assert write_turn(Turn(thought, None, True)) == "<first_thought>go on</first_thought>"
-
-
-@pytest.mark.parametrize("text", ["<think>" * 20_000, "<code>" * 20_000, "```" * 20_000, "<code>" + "\n" * 100_000])
-@pytest.mark.timeout(5)
-def test_reading_takes_no_longer_than_the_text(text):
-    # quadratic reading of these takes ten seconds and more
-    parse_turn(text)
 
 
 def test_bare_prompt_is_the_question_alone():

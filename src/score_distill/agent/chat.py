@@ -7,6 +7,7 @@ control tokens as plain text, so nobody can forge a turn.
 """
 
 import json
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from score_distill.agent.trajectory import Step
+from score_distill.agent.turns import is_reasoning_mark
 from score_distill.errors import BadInput
 
 Message = dict[str, str]
@@ -33,7 +35,7 @@ class ChatFormatError(BadInput):
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of a conversation and, for each, 1 where an assistant wrote it (end of turn included), else 0."""
+    """Token ids of a conversation and, for each, 1 where it is an assistant's turn (its end included), else 0."""
 
     ids: tuple[int, ...]
     mask: tuple[int, ...]
@@ -81,6 +83,7 @@ class ChatFormat:
             ) from None
         added = self._tokenizer.get_added_tokens_decoder()
         special = {i for i, token in added.items() if token.special}
+        self._control = {i for i in special if not is_reasoning_mark(added[i].content)}
         if unreadable := sorted(TAGS & {added[i].content for i in special}):
             raise ChatFormatError(
                 f"{folder}: {', '.join(unreadable)} are special tokens, which replies are read without; "
@@ -121,8 +124,16 @@ class ChatFormat:
         return (*self._before_next, *self.piece(text), *self._after_next)
 
     def text(self, tokens: Sequence[int]) -> str:
-        """What a sampled turn says, without control tokens."""
-        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
+        """What a sampled turn says, without control tokens; those that mark reasoning are text."""
+        return str(
+            self._tokenizer.decode([one for one in tokens if one not in self._control], skip_special_tokens=False)
+        )
+
+    def cut(self, tokens: Sequence[int], head: str) -> tuple[int, int]:
+        """How many of a turn's first tokens it takes to say ``head``, and how many of these say nothing else."""
+        reached = range(len(tokens) + 1)
+        kept = bisect_left(reached, True, key=lambda count: self.text(tokens[:count]).startswith(head))
+        return kept, kept if self.text(tokens[:kept]) == head else kept - 1
 
     def _piece(self, text: str) -> tuple[int, ...]:
         return tuple(self._content.encode(text, add_special_tokens=False).ids)
@@ -145,7 +156,7 @@ def encode(chat: ChatFormat, opening: Sequence[int], steps: Sequence[Step]) -> E
         cut_off = () if turn[-1:] == (chat.stop_token,) else chat.end_of_turn
         between = (*cut_off, *chat.observation(observed(step)))
         ids += [*turn, *between]
-        mask += [1] * len(turn) + [0] * len(between)
+        mask += [1] * (len(turn) - step.spoilt) + [0] * (step.spoilt + len(between))
     return Encoded(tuple(ids), tuple(mask))
 
 

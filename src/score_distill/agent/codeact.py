@@ -10,10 +10,11 @@ from typing import Protocol
 
 from score_distill.agent import prompts
 from score_distill.agent.chat import ChatFormat, Message, encode
-from score_distill.agent.completer import Completer, ContextOverflow, RequestRefused, warmer
+from score_distill.agent.completer import Completer, Completion, ContextOverflow, RequestRefused, warmer
 from score_distill.agent.environment import EnvState, SnapshotPool
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Author, Ending, Step, Trajectory
+from score_distill.agent.turns import parse_turn, read_reply, write_turn
 from score_distill.api import Sampling
 
 NO_CODE = "Error: the step has no code; write <thought>…</thought><code>…</code>"
@@ -25,11 +26,12 @@ class CutOff(Exception):
 
 @dataclass(frozen=True)
 class ModelTurn:
-    """A turn as its author wrote it; ``tokens`` and ``logprobs`` as in `Step`."""
+    """A turn as its author wrote it; ``tokens``, ``logprobs`` and ``spoilt`` as in `Step`."""
 
     text: str
     tokens: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
+    spoilt: int = 0
 
 
 class Actor(Protocol):
@@ -67,7 +69,17 @@ class StudentActor:
         )
         if reply.truncated and room < self.step_tokens:
             raise ContextOverflow(f"{len(prompt)} + {room} tokens of {self.context}")
-        return ModelTurn(self.chat.text(reply.tokens), reply.tokens, reply.logprobs or None)
+        return sampled(self.chat, reply)
+
+
+def sampled(chat: ChatFormat, reply: Completion) -> ModelTurn:
+    """The turn in what the student sampled, as if generation had stopped where the turn ends."""
+    said = chat.text(reply.tokens)
+    turn = read_reply(said)
+    if not said[turn.end :].strip():
+        return ModelTurn(turn.text, reply.tokens, reply.logprobs or None)
+    kept, learnt = chat.cut(reply.tokens, said[: turn.end])
+    return ModelTurn(turn.text, reply.tokens[:kept], reply.logprobs[:learnt] or None, kept - learnt)
 
 
 @dataclass(frozen=True)
@@ -90,8 +102,8 @@ class TeacherActor:
             asked = seed if attempt == 0 else seed_of(seed, attempt)
             reply = await completer.chat(messages, max_tokens=self.step_tokens, sampling=sampling, seed=asked)
             if self.tries is None or not reply.truncated:
-                turn = prompts.parse_turn(reply.text)
-                return ModelTurn(prompts.write_turn(turn) if turn.plan or turn.code is not None else reply.text)
+                turn, text, _ = read_reply(reply.text)
+                return ModelTurn(write_turn(turn) if turn.plan or turn.code is not None else text)
         raise CutOff(f"{self.tries} tries at a turn, each longer than {self.step_tokens} tokens")
 
 
@@ -113,13 +125,14 @@ class AgentState:
 
 async def take(stand: AgentState, written: ModelTurn, author: Author, scope: SnapshotPool) -> AgentState:
     """Execute a turn; the new world's snapshot lives as long as ``scope``."""
-    turn = prompts.parse_turn(written.text)
+    turn = parse_turn(written.text)
     made = {
         "author": author,
         "text": written.text,
         "thought": turn.thought,
         "tokens": written.tokens,
         "logprobs": written.logprobs,
+        "spoilt": written.spoilt,
     }
     if turn.code is None:
         plan = turn.plan and not stand.steps

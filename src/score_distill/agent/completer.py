@@ -176,10 +176,7 @@ class OpenAIClient:
 
         def read(reply: Mapping[str, Any]) -> Completion:
             choice = reply["choices"][0]
-            text = choice["message"]["content"] or ""
-            if not isinstance(text, str):
-                raise TypeError(f"content is a {type(text).__name__}")
-            return Completion(text, _usage(reply), _truncated(choice))
+            return Completion(_content(choice["message"]["content"]), _usage(reply), _truncated(choice))
 
         return await self._ask("chat/completions", body, read)
 
@@ -260,6 +257,15 @@ class OpenAIClient:
 def warmer(sampling: Sampling) -> Sampling:
     """The sampling of a question that is asked again: the greedy answer would come back the same."""
     return sampling.model_copy(update={"temperature": max(sampling.temperature, 0.5)})
+
+
+def _content(content: Any) -> str:
+    """What a message says: text, or a list of parts of which those that are text count, and reasoning does not."""
+    if isinstance(content, list):
+        content = "".join(part["text"] for part in content if part["type"] in ("text", "output_text"))
+    if not isinstance(content, str | None):
+        raise TypeError(f"content is a {type(content).__name__}")
+    return content or ""
 
 
 def _seconds(retry_after: str) -> float:

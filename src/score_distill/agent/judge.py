@@ -5,7 +5,8 @@ a failure of the judge is never a verdict.
 """
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,9 +18,11 @@ from score_distill.agent.chat import Message
 from score_distill.agent.completer import Completer, ContextOverflow, RequestRefused, warmer
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Step, Task, Verdict
+from score_distill.agent.turns import without_reasoning
 from score_distill.api import Metric, Sampling
 
 R = TypeVar("R", bound=prompts.Reply)
+BRACES = 1000  # opening braces of a reply at which JSON is looked for
 
 
 class JudgeFailed(Exception):
@@ -59,15 +62,42 @@ class Judge:
 
 
 def read_json(text: str, kind: type[R]) -> R:
-    """The JSON object in a reply. Raises ValueError saying what is wrong with it."""
-    start, end = text.find("{"), text.rfind("}")
-    if start < 0 or end < start:
-        raise ValueError(f"no JSON object in {text[:80]!r}")
-    try:
-        return kind.model_validate_json(text[start : end + 1])
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}, in {text[:80]!r}") from None
+    """The last JSON object of that kind in a reply; braces of reasoning before it are passed over.
+
+    Raises ValueError saying what is wrong: no such object, or a reply that begins with another one.
+    """
+    said = without_reasoning(text).strip()
+    found, fault = [], f"no JSON object in {said[:80]!r}"
+    for start, end in _objects(said):
+        try:
+            found.append((start, kind.model_validate_json(said[start:end])))
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            fault = f"{'.'.join(map(str, first['loc']))}: {first['msg']}, in {said[:80]!r}"
+    if not found:
+        raise ValueError(fault)
+    if found[0][0] == 0 and found[0][1] != found[-1][1]:
+        raise ValueError(f"Invalid JSON: two objects that differ, in {said[:80]!r}")
+    return found[-1][1]
+
+
+def _objects(text: str) -> Iterator[tuple[int, int]]:
+    """Where JSON objects stand in a text; where none is whole, what stands between its outermost braces."""
+    at, first, last = 0, text.find("{"), text.rfind("}")
+    whole = False
+    for _ in range(BRACES):
+        if not 0 <= (at := text.find("{", at)) < last:
+            break
+        try:
+            _, end = json.JSONDecoder().raw_decode(text, at)
+        except (ValueError, RecursionError):
+            at += 1
+        else:
+            whole = True
+            yield at, end
+            at = end
+    if not whole and 0 <= first < last:
+        yield first, last + 1
 
 
 async def judged(metric: Metric, task: Task, answer: str | None, judge: Judge | None) -> Verdict:

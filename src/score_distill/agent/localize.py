@@ -21,6 +21,7 @@ from score_distill.agent.leaks import leaks_answer
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.tools import Words
 from score_distill.agent.trajectory import Step, Task
+from score_distill.agent.turns import parse_turn, write_turn
 from score_distill.api import Sampling
 
 
@@ -114,8 +115,8 @@ class JudgeLocalizer:
         fault = ""
         for attempt in range(self.judge.tries):
             reply = await self._repair(messages, seed_of(self.seed, task.id, k, "repair", attempt))
-            turn = prompts.parse_turn(reply.text)
-            text = prompts.write_turn(turn)
+            turn = parse_turn(reply.text)
+            text = write_turn(turn)
             if await asyncio.to_thread(leaks_answer, task.answer, text, seen):
                 leaks, fault = leaks + 1, "it gave the answer away"
             elif turn.plan is not failed.steps[k - 1].plan or (turn.code is None and not turn.plan):

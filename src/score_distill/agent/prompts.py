@@ -1,4 +1,4 @@
-"""Every text that a model is given, and the reading of what it writes back.
+"""Every text that a model is given; what it writes back is read in `turns`.
 
 The student and the teacher act under the same words. ``PROMPT_VERSION`` is a digest of this file's texts and stands
 in every row made with them.
@@ -8,13 +8,15 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from score_distill.agent.chat import Message, observed
 from score_distill.agent.tools import Words
 from score_distill.agent.trajectory import Step, Task
+from score_distill.agent.turns import Turn as Turn
+from score_distill.agent.turns import parse_turn as parse_turn
+from score_distill.agent.turns import write_turn as write_turn
 from score_distill.api import PromptStyle
 
 ACT = """You solve a task in steps. In each step you write one short thought and one block of Python code, and then \
@@ -75,41 +77,6 @@ class FirstWrong(Reply):
     analysis: str
     step: int
     advice: str
-
-
-class Turn(NamedTuple):
-    """What a turn says: ``code`` None when it has none, ``plan`` when it is a first thought."""
-
-    thought: str
-    code: str | None
-    plan: bool
-
-
-def parse_turn(text: str) -> Turn:
-    """Read an assistant turn: tags, or the ```python fence that many models write instead, or inside of them."""
-    text = re.sub(r"<think>(?:(?!<think>).)*?</think>", "", text.replace("\r\n", "\n"), flags=re.DOTALL)
-    code = re.search(r"<code>\n?(.*?)(?:</code>|\Z)", text, re.DOTALL) or re.search(
-        r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", text, re.DOTALL
-    )
-    first = re.search(r"<first_thought>(.*?)(?:</first_thought>|\Z)", text, re.DOTALL)
-    if first and not code:
-        return Turn(first[1].strip(), None, True)
-    thought = re.search(r"<thought>(.*?)(?:</thought>|<code>|\Z)", text, re.DOTALL)
-    before = text[: code.start()] if code else text
-    return Turn((thought[1] if thought else before).strip(), _unfenced(code[1]).rstrip("\n") if code else None, False)
-
-
-def _unfenced(code: str) -> str:
-    body = code.strip()
-    return body.partition("\n")[2].removesuffix("```") if body.startswith("```") else code
-
-
-def write_turn(turn: Turn) -> str:
-    """The normal form of a turn, for steps that a teacher wrote in its own way."""
-    thought = re.sub(r"^\s*(?:first\s+)?thought\s*:\s*", "", turn.thought, flags=re.IGNORECASE)
-    if turn.plan:
-        return f"<first_thought>{thought}</first_thought>"
-    return f"<thought>{thought}</thought><code>{turn.code or ''}</code>"
 
 
 def opening(task: Task, tools: Mapping[str, Words], *, style: PromptStyle, plan: bool) -> list[Message]:

@@ -28,8 +28,10 @@ class Task(Row):
 class Step(Row):
     """One turn and what came of it.
 
-    ``text`` is the turn as written; ``tokens`` are its token ids as the student sampled them, end of turn included
-    (None when the teacher wrote it), ``logprobs`` the server's log-probability of each of them when asked for.
+    ``text`` is the turn as written, without reasoning and tail; ``tokens`` are its token ids as the student sampled
+    them, reasoning and end of turn included (None when the teacher wrote it), of which the last ``spoilt`` hold
+    characters of a tail and are not learned; ``logprobs`` is the server's log-probability of each of the others when
+    asked for.
     ``code`` is None in a plan and in a turn without code. ``answer`` is set when the final answer was called.
     ``state`` is a digest of the interpreter after the step.
     """
@@ -44,6 +46,7 @@ class Step(Row):
     error: str | None = None
     state: str = ""
     tokens: tuple[int, ...] | None = None
+    spoilt: int = 0
     logprobs: tuple[float, ...] | None = None
 
 

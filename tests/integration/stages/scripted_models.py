@@ -19,8 +19,8 @@ from aiohttp import web
 from examples.ledger.family import END_OF_DOCUMENTS, FINISH, next_step
 from tokenizers import Tokenizer
 
-from score_distill.agent.prompts import parse_turn
 from score_distill.agent.seeds import share_of
+from score_distill.agent.turns import parse_turn
 
 MARKS = re.compile(r"<\|(user|assistant)\|>(.*?)(?:<\|end\|>|\Z)", re.DOTALL)
 END_OF_TURN = "<|end|>"

@@ -12,10 +12,10 @@ from tests.integration.stages.scripted_models import logprob, teacher_logprob, w
 from tokenizers import Tokenizer
 
 from score_distill.agent.chat import ChatFormat
-from score_distill.agent.prompts import parse_turn
 from score_distill.agent.rl_starts import Item
 from score_distill.agent.seeds import share_of
 from score_distill.agent.trajectory import Step, Task
+from score_distill.agent.turns import parse_turn
 from score_distill.stages import sft
 from score_distill.stages.acting import floor
 from score_distill.stages.context import StageContext
