@@ -114,6 +114,15 @@ ARGUMENTS = {
     "limits of its own": f"{number('prlimit64')}, 0, 7, ctypes.byref((ctypes.c_ulong * 2)(99, 99)), 0",
     "limits of another": f"{number('prlimit64')}, 1, 7, 0, ctypes.create_string_buffer(16)",
     "affinity of another": f"{number('sched_getaffinity')}, 1, 128, ctypes.create_string_buffer(128)",
+    "the CPU clock of another": f"{number('clock_gettime')}, ctypes.c_long(~os.getppid() << 3 | 2), CLOCK",
+    "the CPU clock of another's thread": f"{number('clock_gettime')}, ctypes.c_long(~os.getppid() << 3 | 6), CLOCK",
+    "the clock of another, by half a register": f"{number('clock_gettime')}, "
+    "(~os.getppid() << 3 | 2) & 0xFFFFFFFF, CLOCK",
+    "the clock of another, with more in the register": f"{number('clock_gettime')}, "
+    "(~os.getppid() << 3 | 2) & 0xFFFFFFFF | 1 << 40, CLOCK",
+    "whether another has a clock": f"{number('clock_getres')}, ctypes.c_long(~os.getppid() << 3 | 2), CLOCK",
+    "waiting by the clock of another": f"{number('clock_nanosleep')}, "
+    "ctypes.c_long(~os.getppid() << 3 | 2), 0, CLOCK, 0",
     "dumpable": f"{number('prctl')}, 4, 1, 0, 0, 0",
     "not dying with the daemon": f"{number('prctl')}, 1, 0, 0, 0, 0",
     "being a subreaper": f"{number('prctl')}, 36, 1, 0, 0, 0",
@@ -131,8 +140,35 @@ ARGUMENTS = {
 
 @pytest.mark.parametrize("arguments", ARGUMENTS.values(), ids=ARGUMENTS)
 async def test_an_allowed_call_with_other_arguments_fails(sandbox, arguments):
-    result = await attempt(sandbox, f"{RAW}\nprint(syscall({arguments}))")
+    result = await attempt(
+        sandbox, f"{RAW}\nimport os\nCLOCK = ctypes.create_string_buffer(16)\nprint(syscall({arguments}))"
+    )
     assert result.output == "EPERM"
+
+
+async def test_clocks_of_its_own_and_of_the_machine_can_be_read(sandbox):
+    code = """
+import time
+fixed = [getattr(time, name) for name in dir(time) if name.startswith('CLOCK_')]
+print([clock for clock in fixed if time.clock_gettime(clock) < 0 or time.clock_getres(clock) < 0])
+print(time.clock_gettime(-6) > 0, time.clock_gettime(-2) > 0, time.process_time() > 0, time.thread_time() > 0)
+"""
+    assert (await attempt(sandbox, code)).output == "[]\nTrue True True True"
+
+
+ADDRESSES = {"null": 0, "of no page": 8, "of no process": 1 << 47, "of the kernel": 1 << 63, "the last": (1 << 64) - 1}
+
+
+@pytest.mark.parametrize("address", ADDRESSES.values(), ids=ADDRESSES)
+async def test_no_address_of_a_path_leaves_its_asker_waiting(sandbox, address):
+    path = f"ctypes.c_ulong({address})"
+    at = "ctypes.c_long(-100)"
+    calls = [f"{number(name)}, {path}, 0o755" for name in ("mkdir", "unlink", "rmdir")]
+    calls += [f"{number('openat')}, {at}, {path}, {os.O_WRONLY | os.O_CREAT}, 0o644"]
+    calls += [f"{number(name)}, {at}, {path}, 0o755" for name in ("mkdirat", "unlinkat")]
+    calls += [f"{number('rename')}, {path}, {path}", f"{number('renameat')}, {at}, {path}, {at}, {path}"]
+    printed = "".join(f"print(syscall({call}))\n" for call in calls)
+    assert (await attempt(sandbox, f"{RAW}\n{printed}")).output.split() == ["EFAULT"] * len(calls)
 
 
 async def test_clone3_is_as_if_the_kernel_had_none(sandbox):

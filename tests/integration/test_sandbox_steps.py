@@ -1,6 +1,7 @@
 """Steps against a real daemon: states are frozen, forks are exact, tools answer, limits say so, nothing is left."""
 
 import asyncio
+import json
 
 import pytest
 import pytest_asyncio
@@ -250,6 +251,42 @@ async def test_open_files_fork_with_their_position(sandbox):
     first = await before.run("print(f.read(1)); f.seek(0); f.write('X'); f.seek(0); print(f.read())")
     second = await before.run("print(f.read(1)); f.seek(0); print(f.read())")
     assert [first.output, second.output] == ["c\nXbcdef", "c\nabcdef"]
+
+
+async def test_as_many_open_files_as_fit_fork_with_their_positions(sandbox):
+    many = "files = [open(str(n), 'w+') for n in range(27)]\nfor n, file in enumerate(files): file.write(n * 'x')"
+    gaps = "for file in files[::3]: file.close()\nfiles = [file for file in files if not file.closed]"
+    told = "print([file.tell() for file in files] == [int(file.name) for file in files], len(files))"
+    told += "\nfor file in files: file.write('y')"
+    for codes, count in (((many, told), 27), ((many, gaps, told), 18)):
+        assert (await run(sandbox, *codes)).output == f"True {count}"
+
+
+NO_TEXT = {
+    "printed": "print('\\ud800')",
+    "written": "import os; os.write(1, b'\\xed\\xa0\\x80')",
+    "raised": "raise ValueError('\\ud800')",
+    "answered": "final_answer_print('\\udcff')",
+    "the name of a file left open": "f = open(b'\\xff', 'w'); import os; os.unlink(b'\\xff')",
+    "the name of a mapped file": "import ctypes\nf = open(b'\\xff', 'wb+'); f.write(bytes(5000)); f.flush()\n"
+    "ctypes.CDLL(None).mmap(None, ctypes.c_size_t(5000), 3, 2, f.fileno(), ctypes.c_long(0)); f.close()",
+    "the name of a class": "raise type('\\ud800', (Exception,), {})()",
+    "given to a tool": "print(tool('\\ud800', [{'\\udfff': ('\\udcff',)}], name='\\ud800'))",
+    "given to a tool as a name": "print(tool(**{'\\ud800': 1}))",
+}
+
+
+@pytest.mark.parametrize("code", NO_TEXT.values(), ids=NO_TEXT)
+async def test_what_a_step_says_is_text_that_can_be_sent_on(sandbox, code):
+    seen = []
+
+    async def tool(args, kwargs):
+        seen.append(json.dumps([args, kwargs], ensure_ascii=False))
+        return 1
+
+    result = await run(sandbox, code, tools={"tool": tool})
+    for text in (result.output, result.answer or "", result.error or "", *seen):
+        text.encode()
 
 
 async def test_folders_files_and_moves_work_in_the_scratch_folder(sandbox):

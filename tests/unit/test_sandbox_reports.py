@@ -16,7 +16,12 @@ STATE = "0123456789abcdef"
         ({"state": STATE}, Done(None, None, STATE)),
         ({"answer": "4\ud800", "state": STATE}, Done("4?", None, STATE)),
         ({"error": "E", "line": "E: x", "state": STATE}, Done(None, Failure("E", "E: x"), STATE)),
+        ({"error": "E", "line": "E: \ud800", "state": STATE}, Done(None, Failure("E", "E: ?"), STATE)),
         ({"call": "read", "args": [1], "kwargs": {"a": 2}}, Call("read", [1], {"a": 2})),
+        (
+            {"call": "read", "args": ["\udcff", ["a\ud800"]], "kwargs": {"\udfff": {"\ud800": "é😀"}}},
+            Call("read", ["?", ["a?"]], {"?": {"?": "é😀"}}),
+        ),
     ],
 )
 def test_honest_words_are_understood(message, report):

@@ -35,10 +35,10 @@ def identity(descriptor: int) -> Identity:
 
 
 def inspect(pid: int, own: Mapping[int, Identity], null: Identity, folder: Path | None) -> tuple[OpenFile, ...]:
-    """The open files of ``pid`` below ``folder``; besides them it may hold ``null``, and at a number its ``own``."""
+    """The open files of ``pid`` below ``folder``, by number; it may also hold ``null``, and at a number its ``own``."""
     files = []
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        link, number = f"/proc/{pid}/fd/{name}", int(name)
+    for number in sorted(map(int, os.listdir(f"/proc/{pid}/fd"))):
+        link = f"/proc/{pid}/fd/{number}"
         found = os.stat(link)
         if (found.st_dev, found.st_ino) not in (null, own.get(number)):
             files.append(_open_file(pid, number, os.readlink(link), folder))

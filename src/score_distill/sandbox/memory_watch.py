@@ -19,12 +19,15 @@ class _Files(NamedTuple):
     bound: str
     used: str
     statistics: str
-    cached: str
+    reclaimable: tuple[str, ...]  # what the kernel gives back before it ends anybody: files it has read, and its own
 
 
-_V2 = _Files("memory.max", "memory.current", "memory.stat", "inactive_file")
+_V2 = _Files("memory.max", "memory.current", "memory.stat", ("inactive_file", "active_file", "slab_reclaimable"))
 _V1 = _Files(
-    "memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"
+    "memory/memory.limit_in_bytes",
+    "memory/memory.usage_in_bytes",
+    "memory/memory.stat",
+    ("total_inactive_file", "total_active_file"),
 )
 
 
@@ -36,8 +39,8 @@ def is_short(cgroup: Path = _CGROUP) -> bool:
     for version in (_V2, _V1):
         bound = _number(cgroup / version.bound)
         if bound is not None and bound < total:
-            cached = _cached(cgroup / version.statistics, version.cached)
-            total, left = bound, min(left, bound - (_number(cgroup / version.used) or 0) + cached)
+            reclaimable = _sum(cgroup / version.statistics, version.reclaimable)
+            total, left = bound, min(left, bound - (_number(cgroup / version.used) or 0) + reclaimable)
     return left < total * _KEPT_FREE
 
 
@@ -82,10 +85,10 @@ def _number(path: Path) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _cached(path: Path, name: str) -> int:
-    """Bytes that a cgroup can give back: files it has read."""
+def _sum(path: Path, names: tuple[str, ...]) -> int:
+    """Bytes that the statistics of a cgroup give for ``names``."""
     try:
         lines = dict(line.split() for line in path.read_text().splitlines())
     except OSError:
         return 0
-    return int(lines.get(name, 0))
+    return sum(int(lines.get(name, 0)) for name in names)

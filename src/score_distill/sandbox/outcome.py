@@ -21,11 +21,14 @@ class Failure:
 
 
 def observation(printed: bytes, failure: Failure | None, limit: int) -> str:
-    """What the model sees: what was printed, then the error's last line; at most ``limit`` characters, never empty."""
+    """What the model sees: what was printed, then the error's last line; at most ``limit`` characters, never empty.
+
+    A file's name in an error can hold what is no text.
+    """
     error = shorten(failure.line, limit // 2) if failure else ""
     text = printed.decode("utf-8", "replace").rstrip("\n")
     text = shorten(text, limit - len(error) - 1 if error else limit)
-    return "\n".join(part for part in (text, error) if part) or NOTHING
+    return clean("\n".join(part for part in (text, error) if part)) or NOTHING
 
 
 def shorten(text: str, limit: int) -> str:

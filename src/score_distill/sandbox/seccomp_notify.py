@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import struct
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from score_distill.sandbox import seccomp
 from score_distill.sandbox.channel import Channel, ChannelClosed
 from score_distill.sandbox.files import Folder
+
+_log = logging.getLogger(__name__)
 
 _NOTIFICATION = struct.Struct("QIIiIQ6Q")
 _RESPONSE = struct.Struct("QqiI")
@@ -52,6 +55,7 @@ class Grants:
         self._listener = listener
         self._kill = kill
         self._is_new = is_new
+        self._failed = False
         self._names = seccomp.names(("clone", "prctl", "openat", *seccomp.CHANGING))
         asyncio.get_running_loop().add_reader(listener, self._readable)
 
@@ -60,13 +64,24 @@ class Grants:
         with contextlib.suppress(FileNotFoundError):  # the asker has died meanwhile
             fcntl.ioctl(self._listener, _RECEIVE, buffer)
             number, pid, _, call, _, _, *arguments = _NOTIFICATION.unpack(buffer)
-            match self._names[call]:
-                case "clone":
-                    self._fork(number, pid)
-                case "prctl":
-                    self._born(number, pid, arguments[2])
-                case name:
-                    self._file_call(number, pid, name, arguments)
+            try:
+                self._answer(number, pid, self._names[call], arguments)
+            except FileNotFoundError:
+                raise
+            except Exception:  # an asker is never left waiting, whatever its arguments lead to
+                self._respond(number, error=errno.EFAULT)
+                if not self._failed:
+                    _log.exception("a call of a session was not understood; others of its kind are not told")
+                self._failed = True
+
+    def _answer(self, number: int, pid: int, call: str, arguments: list[int]) -> None:
+        match call:
+            case "clone":
+                self._fork(number, pid)
+            case "prctl":
+                self._born(number, pid, arguments[2])
+            case name:
+                self._file_call(number, pid, name, arguments)
 
     def _fork(self, number: int, pid: int) -> None:
         if pid in self.forks:
@@ -104,8 +119,9 @@ class Grants:
             self._respond(number, error=error.errno or errno.EPERM)
         except ValueError:
             self._respond(number, error=errno.EINVAL)
-        if folder.abused:
-            self._kill(pid)
+        finally:
+            if folder.abused:
+                self._kill(pid)
 
     def _add(self, number: int, descriptor: int, flags: int, place: int = 0) -> None:
         """Put one of the daemon's descriptors into the asker."""

@@ -186,12 +186,19 @@ def _set_apart() -> None:
 
 
 def _carry(numbers: list[int]) -> None:
-    """Put the files that the state before had open in their places, opened anew in this step's folder."""
+    """Put the files that the state before had open in their places, opened anew in this step's folder.
+
+    Those that were inherited go first, so that both never count at once. What then comes takes the lowest numbers that
+    are free, in order, so none comes above its place, and from the top down each place is free when its turn comes.
+    """
     if not numbers:
         return
-    for number, descriptor in zip(numbers, _receive_descriptors(), strict=True):
-        os.dup2(descriptor, number)
-        os.close(descriptor)
+    for number in numbers:
+        os.close(number)
+    for number, descriptor in zip(reversed(numbers), reversed(_receive_descriptors()), strict=True):
+        if descriptor != number:
+            os.dup2(descriptor, number)
+            os.close(descriptor)
     send({"carried": 1})
     receive()
 
