@@ -1,5 +1,7 @@
 """CPU time in the real sandbox: bounded for a step, not for the zygote."""
 
+import asyncio
+
 from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.local import start
 
@@ -37,3 +39,52 @@ async def test_a_process_that_outlives_the_daemon_is_ended_by_the_kernel() -> No
     async with start(LIMITS) as sandbox:
         code = "import resource; print(resource.getrlimit(resource.RLIMIT_CPU))"
         assert (await (await sandbox.open()).run(code)).output == "(3600, 3600)"
+
+
+async def test_neighbours_do_not_decide_what_comes_of_a_step() -> None:
+    async with start(Limits(cpu_seconds=3, wall_seconds=3, running=16), libraries=()) as sandbox:
+        branches = [await sandbox.open(seed=seed) for seed in range(7)]
+        spins = [asyncio.ensure_future(branch.run("while True: pass")) for branch in branches[1:]]
+        code = "import time\nwhile time.process_time() < 1.5: pass\nprint('done')"
+        result = await branches[0].run(code)
+        assert (result.output, result.error) == ("done", None)
+        assert {(await spin).output for spin in spins} == {"TimeoutError: the step used more than 3 s of CPU time"}
+
+
+async def test_a_step_that_waits_for_nothing_ends_by_wall_time() -> None:
+    async with start(Limits(cpu_seconds=3, wall_seconds=0.5), libraries=()) as sandbox:
+        result = await (await sandbox.open()).run("import time; time.sleep(3600)")
+        assert result.output == "TimeoutError: the step ran longer than 0.5 s"
+
+
+BIG = "table = {(n, str(n), (n % 7, n * 0.5)): [n] for n in range(200_000)}"
+
+
+async def test_the_time_of_a_digest_is_not_the_steps() -> None:
+    async with start(Limits(cpu_seconds=60, wall_seconds=60), libraries=()) as patient:
+        assert (await (await patient.open()).run(BIG)).error is None
+    async with start(Limits(cpu_seconds=1, wall_seconds=0.3), libraries=()) as sandbox:
+        branch = await sandbox.open()
+        for n in range(20):
+            result = await branch.run(f"part{n} = {{(n, {n}): [n] for n in range(20_000)}}")
+            assert result.error is None, result.output
+            branch = result.branch
+        assert (await branch.run("print(len(part19))")).output == "20000"
+
+
+async def test_sessions_of_one_seed_draw_the_same_from_numpy_whenever_they_import_it() -> None:
+    ways = (
+        "import numpy as np\n"
+        "print(np.random.rand(3), np.random.default_rng().random(), np.random.RandomState().rand())",
+        "from numpy.random import default_rng, rand, RandomState\nimport numpy as np\n"
+        "print(rand(3), default_rng().random(), RandomState().rand())",
+    )
+    async with start(libraries=("numpy",)) as one, start(libraries=("sympy", "numpy")) as other:
+        drawn = {
+            seed: {
+                (await (await sandbox.open(seed=seed)).run(code)).output for sandbox in (one, other) for code in ways
+            }
+            for seed in (1, 2)
+        }
+    assert [len(found) for found in drawn.values()] == [1, 1]
+    assert drawn[1] != drawn[2]

@@ -12,6 +12,7 @@ import pytest_asyncio
 from score_distill.sandbox.client import Sandbox, SandboxError, SandboxLost, ToolCall
 from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.local import start
+from score_distill.sandbox.wire import PROTOCOL
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -160,7 +161,7 @@ async def test_a_daemon_that_falls_silent_is_lost(tmp_path: Path) -> None:
             await sandbox.open()
 
 
-WELCOME = framed({"protocol": 2, "layers": [], "code_bytes": 1000, "message_bytes": 1000})
+WELCOME = framed({"protocol": PROTOCOL, "layers": [], "code_bytes": 1000, "message_bytes": 1000})
 
 
 class daemon:

@@ -1,10 +1,10 @@
-"""A session's words are taken only in the three forms an honest session uses."""
+"""A session's words are taken only in the forms an honest session uses."""
 
 import pytest
 
 from score_distill.sandbox import requests
 from score_distill.sandbox.outcome import Failure
-from score_distill.sandbox.reports import Call, Done, parse
+from score_distill.sandbox.reports import Call, Done, parse, parse_state
 from score_distill.sandbox.wire import WireError
 
 STATE = "0123456789abcdef"
@@ -13,10 +13,10 @@ STATE = "0123456789abcdef"
 @pytest.mark.parametrize(
     ("message", "report"),
     [
-        ({"state": STATE}, Done(None, None, STATE)),
-        ({"answer": "4\ud800", "state": STATE}, Done("4?", None, STATE)),
-        ({"error": "E", "line": "E: x", "state": STATE}, Done(None, Failure("E", "E: x"), STATE)),
-        ({"error": "E", "line": "E: \ud800", "state": STATE}, Done(None, Failure("E", "E: ?"), STATE)),
+        ({"done": True}, Done(None, None)),
+        ({"answer": "4\ud800"}, Done("4?", None)),
+        ({"error": "E", "line": "E: x"}, Done(None, Failure("E", "E: x"))),
+        ({"error": "E", "line": "E: \ud800"}, Done(None, Failure("E", "E: ?"))),
         ({"call": "read", "args": [1], "kwargs": {"a": 2}}, Call("read", [1], {"a": 2})),
         (
             {"call": "read", "args": ["\udcff", ["a\ud800"]], "kwargs": {"\udfff": {"\ud800": "é😀"}}},
@@ -33,14 +33,13 @@ def test_honest_words_are_understood(message, report):
     [
         {},
         {"hello": 1},
-        {"state": "short"},
-        {"state": STATE.upper()},
-        {"state": STATE, "output": "forged"},
-        {"answer": 4, "state": STATE},
-        {"answer": "4"},
-        {"error": "E" * 101, "line": "", "state": STATE},
-        {"error": "a b", "line": "", "state": STATE},
-        {"error": "E", "line": None, "state": STATE},
+        {"state": STATE},
+        {"done": 1},
+        {"done": True, "output": "forged"},
+        {"answer": 4},
+        {"error": "E" * 101, "line": ""},
+        {"error": "a b", "line": ""},
+        {"error": "E", "line": None},
         {"call": "other", "args": [], "kwargs": {}},
         {"call": "read", "args": {}, "kwargs": {}},
         {"call": "read", "args": []},
@@ -50,6 +49,14 @@ def test_honest_words_are_understood(message, report):
 def test_anything_else_is_refused(message):
     with pytest.raises(WireError):
         parse(message, ["read"])
+
+
+def test_a_state_is_told_or_unknown():
+    assert parse_state({"state": STATE}) == STATE
+    assert parse_state({"state": None}) is None
+    for message in ({}, {"state": "short"}, {"state": STATE.upper()}, {"state": 1}, {"done": True}):
+        with pytest.raises(WireError):
+            parse_state(message)
 
 
 @pytest.mark.parametrize(

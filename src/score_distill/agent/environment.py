@@ -45,8 +45,10 @@ class EnvState:
         after = EnvState(self.task, self.tools, result.branch, memory)
         return StepOutcome(result.output, result.answer, result.error, after.digest(result.state_hash), after)
 
-    def digest(self, interpreter: str) -> str:
-        """One digest over interpreter and tools."""
+    def digest(self, interpreter: str | None) -> str | None:
+        """One digest over interpreter and tools; None where the interpreter's is not known."""
+        if interpreter is None:
+            return None
         return hashlib.sha256(f"{interpreter} {json.dumps(self.memory, sort_keys=True)}".encode()).hexdigest()[:16]
 
 
@@ -57,7 +59,7 @@ class StepOutcome:
     observation: str
     answer: str | None
     error: str | None
-    state: str
+    state: str | None
     world: EnvState
 
 

@@ -7,7 +7,12 @@ from score_distill.agent.trajectory import Step
 
 def same_effect(one: Step, other: Step) -> bool:
     """Same printed text, same answer, same interpreter and tool state. Plans have no effect to differ in."""
-    return (one.observation, one.answer, one.state) == (other.observation, other.answer, other.state)
+    return (one.observation, one.answer) == (other.observation, other.answer) and same_state(one, other)
+
+
+def same_state(one: Step, other: Step) -> bool:
+    """Whether both left the same state, as far as that is known."""
+    return one.state is not None and one.state == other.state
 
 
 def same_step(one: Step, other: Step) -> bool | None:
@@ -18,7 +23,7 @@ def same_step(one: Step, other: Step) -> bool | None:
         return one.code is other.code
     if (one.observation, one.answer) != (other.observation, other.answer):
         return False
-    return True if one.state == other.state or normal_code(one.code) == normal_code(other.code) else None
+    return True if same_state(one, other) or normal_code(one.code) == normal_code(other.code) else None
 
 
 def repeats(step: Step, rejected: Step) -> bool:

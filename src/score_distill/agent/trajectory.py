@@ -33,7 +33,7 @@ class Step(Row):
     characters of a tail and are not learned; ``logprobs`` is the server's log-probability of each of the others when
     asked for.
     ``code`` is None in a plan and in a turn without code. ``answer`` is set when the final answer was called.
-    ``state`` is a digest of the interpreter after the step.
+    ``state`` is a digest of interpreter and tools after the step; None where it is unknown, which equals nothing.
     """
 
     author: Author
@@ -44,7 +44,7 @@ class Step(Row):
     plan: bool = False
     answer: str | None = None
     error: str | None = None
-    state: str = ""
+    state: str | None = ""
     tokens: tuple[int, ...] | None = None
     spoilt: int = 0
     logprobs: tuple[float, ...] | None = None

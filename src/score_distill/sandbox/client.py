@@ -51,14 +51,15 @@ class StepResult:
     """What a step came to.
 
     ``output`` is what the model sees: what was printed, then the last line of the error; never empty. ``error`` is the
-    error's class name, ``answer`` what was given to ``final_answer_print``. ``branch`` is the state after the step; a
-    step that hit a limit or lost its process is undone, and then it is the very branch that was run from.
+    error's class name, ``answer`` what was given to ``final_answer_print``. ``state_hash`` is a digest of the state
+    after the step, None where that cannot be told from others. ``branch`` is the state after the step; a step that hit
+    a limit or lost its process is undone, and then it is the very branch that was run from.
     """
 
     output: str
     answer: str | None
     error: str | None
-    state_hash: str
+    state_hash: str | None
     branch: "Branch"
 
 

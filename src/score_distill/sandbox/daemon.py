@@ -166,13 +166,11 @@ async def _watch_sessions(steps: Steps) -> None:
 
 
 async def _watch_steps(steps: Steps) -> None:
-    """End steps that used their CPU time, or filled their folder.
+    """End steps that used their time, or filled their folder.
 
     RLIMIT_CPU would also count the forks that a state makes after its step.
     """
     for pid in list(steps.running):
         with contextlib.suppress(OSError):
-            if cpu_seconds(pid) > steps.limits.cpu_seconds:
-                steps.stop(pid, outcome.out_of_cpu(steps.limits))
-            elif steps.is_overfull(pid):
-                steps.stop(pid, outcome.folder_full(steps.limits))
+            if failure := steps.excess(pid):
+                steps.stop(pid, failure)

@@ -17,8 +17,8 @@ LIBRARIES = ("numpy", "sympy")  # what code can import besides the standard libr
 
 @dataclass(frozen=True)
 class Limits:
-    wall_seconds: float = 10.0  # waiting for a tool does not count
-    cpu_seconds: int = 10
+    wall_seconds: float = 10.0  # beside CPU time; waiting for a tool or for a core does not count
+    cpu_seconds: int = 10  # the limit that counts
     session_cpu_seconds: float = 300.0  # along the steps of one branch
     tool_seconds: float = 60.0  # one call of a tool
     tool_calls: int = 64

@@ -57,6 +57,10 @@ def out_of_cpu(limits: Limits) -> Failure:
     return Failure("TimeoutError", f"TimeoutError: the step used more than {limits.cpu_seconds} s of CPU time")
 
 
+def unreadable_state() -> Failure:
+    return Failure("TimeoutError", "TimeoutError: the step left what takes too long to look through")
+
+
 def out_of_memory(limits: Limits) -> Failure:
     mib = limits.memory_bytes // MIB
     return Failure("MemoryError", f"MemoryError: the session needed more than {mib} MiB of memory")

@@ -34,6 +34,15 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime(~pid << 3 | 2)
 
 
+def stalled_seconds(pid: int) -> float:
+    """How long a process was ready to run and had no core; 0 where the kernel does not tell."""
+    try:
+        with open(f"/proc/{pid}/schedstat") as file:
+            return int(file.read().split()[1]) / 1e9
+    except OSError:
+        return 0.0
+
+
 async def ended(pid: int) -> None:
     """Return when ``pid`` has ended."""
     loop, descriptor = asyncio.get_running_loop(), os.pidfd_open(pid)

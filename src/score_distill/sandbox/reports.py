@@ -1,4 +1,5 @@
-"""What a session says to the daemon, taken apart with suspicion: the call of a tool, or the end of its step.
+"""What a session says to the daemon, taken apart with suspicion: the call of a tool, the end of its step,
+or a digest of the state that this left.
 
 The session's memory belongs to model code, so a report can claim anything about its own step, and nothing else.
 """
@@ -26,7 +27,6 @@ class Call:
 class Done:
     answer: str | None
     failure: Failure | None
-    state_hash: str
 
 
 def parse(message: dict[str, Any], tools: Collection[str]) -> Call | Done:
@@ -34,13 +34,23 @@ def parse(message: dict[str, Any], tools: Collection[str]) -> Call | Done:
     match message:
         case {"call": str(name), "args": list(args), "kwargs": dict(kwargs)} if name in tools:
             return Call(name, _cleaned(args), _cleaned(kwargs))
-        case {"error": str(name), "line": str(line), "state": str(state)} if _NAME.fullmatch(name) and _known(state):
-            return Done(None, Failure(name, clean(line)), state)
-        case {"answer": str(answer), "state": str(state)} if _known(state):
-            return Done(clean(answer), None, state)
-        case {"state": str(state)} if _known(state) and len(message) == 1:
-            return Done(None, None, state)
+        case {"error": str(name), "line": str(line)} if _NAME.fullmatch(name):
+            return Done(None, Failure(name, clean(line)))
+        case {"answer": str(answer)}:
+            return Done(clean(answer), None)
+        case {"done": True} if len(message) == 1:
+            return Done(None, None)
     raise WireError("a session said what no session says")
+
+
+def parse_state(message: dict[str, Any]) -> str | None:
+    """The digest of a state; None when the session cannot tell it from others."""
+    match message:
+        case {"state": None}:
+            return None
+        case {"state": str(state)} if _STATE.fullmatch(state):
+            return state
+    raise WireError("a session said of its state what no session says")
 
 
 def _cleaned(value: Any) -> Any:
@@ -52,7 +62,3 @@ def _cleaned(value: Any) -> Any:
     if isinstance(value, dict):
         return {clean(key): _cleaned(inner) for key, inner in value.items()}
     return value
-
-
-def _known(state: str) -> bool:
-    return bool(_STATE.fullmatch(state))

@@ -82,13 +82,12 @@ class Session:
         self._bind(step["tools"])
         if (seed := step.get("seed")) is not None:
             random.seed(seed)
-            if numpy := sys.modules.get("numpy.random"):
-                numpy.seed(seed % 2**32)
+            _seed_numpy(seed)
         try:
             exec(compile(step["code"], "<step>", "exec", dont_inherit=True), self._namespace)
         except BaseException as error:
             return _failure(error)
-        return {}
+        return {"done": True}
 
     def _bind(self, names: list[str]) -> None:
         for name in self._tools:
@@ -124,15 +123,23 @@ class Session:
         self.live()
 
     def _finish(self, report: dict[str, Any]) -> None:
+        """Report the end of the step, and then, in time that is not the step's, what state it left."""
         _disarm()
         try:
             if not self._stdout.closed:
                 self._stdout.flush()
-            report["state"] = digest(self._namespace)
         except Exception as error:
-            report = {**_failure(error), "state": "0" * 16}
+            report = _failure(error)
         _let_go_of_output()
         send(report)
+        send({"state": digest(self._namespace)})
+
+
+def _seed_numpy(seed: int) -> None:
+    """Its global generator, and where each generator without a seed takes one from, which is the machine's entropy."""
+    if numpy := sys.modules.get("numpy.random"):
+        numpy.seed(seed % 2**32)
+        sys.modules["numpy.random.bit_generator"].randbits = random.Random(seed).getrandbits  # type: ignore[attr-defined]
 
 
 class _Stdout(io.TextIOWrapper):

@@ -19,24 +19,50 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import itemgetter
+from time import process_time
 from typing import Any
 
 Buffer = Any  # bytes, or an array that gives its bytes without a copy
 Parts = tuple[Iterable[Buffer], list[Any]]  # what counts by itself, and values inside that are visited next
 
 _NO_REFERENCES = 2  # the marshal format in which equal values give equal bytes
+_SECONDS = 1.0  # of CPU time for one digest; a state that takes more is unknown
 _CHUNK, _LONG = 1024, 1 << 16  # values taken at once, so that a digest needs little memory; a text that goes alone
 _SMALL = 32  # values of a tuple that counts by them alone
 _SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 _CLASS_NOISE = frozenset({"__dict__", "__weakref__", "__module__", "__doc__"})
 
 
-def digest(namespace: Mapping[str, Any], folder: str = ".") -> str:
-    """Sixteen hex digits over the variables, imports, random state and the files in ``folder``."""
+class Unknown(Exception):
+    """What the state is cannot be told, or not in time."""
+
+
+class _Patience:
+    """Ends the work of a digest that has taken its time; asked at each value, it looks at the clock now and then."""
+
+    def __init__(self) -> None:
+        self._end = process_time() + _SECONDS
+        self._asked = 0
+
+    def __call__(self) -> None:
+        self._asked += 1
+        if not self._asked % 64 and process_time() > self._end:
+            raise Unknown
+
+
+def digest(namespace: Mapping[str, Any], folder: str = ".") -> str | None:
+    """Sixteen hex digits over the variables, imports, random state and the files in ``folder``; None when unknown."""
+    try:
+        return _digest(namespace, folder)
+    except Exception:
+        return None
+
+
+def _digest(namespace: Mapping[str, Any], folder: str) -> str:
     if numpy := sys.modules.get("numpy"):
         _PARTS.update({numpy.ndarray: _array, numpy.generic: _array})
     found = hashlib.blake2b(digest_size=8)
-    for part in _walk(_roots(namespace)):
+    for part in _walk(_roots(namespace), _Patience()):
         found.update(memoryview(part).nbytes.to_bytes(8, "big"))
         found.update(part)
     for path, content in _files(folder):
@@ -50,13 +76,14 @@ def _roots(namespace: Mapping[str, Any]) -> list[Any]:
     return [variables, random.getstate(), numpy and numpy.get_state()]
 
 
-def _walk(roots: list[Any]) -> Iterator[Buffer]:
+def _walk(roots: list[Any], patience: _Patience) -> Iterator[Buffer]:
     """The bytes of every value reached; one met before counts by when it was met, so that cycles end."""
     met: dict[int, int] = {}
-    ranks = _Ranks()
+    ranks = _Ranks(patience)
     held = []  # keeps ids from being used again
     pending = roots[::-1]
     while pending:
+        patience()
         value = pending.pop()
         kind = type(value)
         if kind in _SCALARS:
@@ -137,15 +164,18 @@ class _Bag:
 class _Ranks:
     """Digests of values apart from what is around them, to sort them by; each value is gone through once."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: _Patience) -> None:
+        self._patience = patience
         self._known: dict[int, bytes] = {}
         self._held: list[Any] = []  # keeps ids from being used again
 
     def of(self, root: Any) -> bytes:
+        self._patience()
         if type(root) is tuple and _SCALARS.issuperset(map(type, root)):
             return _scalars(root)
         pending: list[tuple[Any, bytes, list[Any] | None]] = [(root, b"", None)]
         while pending:
+            self._patience()
             value, form, children = pending.pop()
             if children is not None:
                 self._known[id(value)] = hashlib.blake2b(form + self._joined(value, children), digest_size=16).digest()

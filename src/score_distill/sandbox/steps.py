@@ -17,6 +17,7 @@ from typing import Any
 
 from score_distill.sandbox import descriptors, landlock, outcome, reports
 from score_distill.sandbox.channel import Channel, ChannelClosed
+from score_distill.sandbox.clock import Clock
 from score_distill.sandbox.descriptors import ForbiddenDescriptor, Identity, OpenFile
 from score_distill.sandbox.files import Folder, usage
 from score_distill.sandbox.holdings import Frozen, Session
@@ -31,6 +32,7 @@ from score_distill.sandbox.wire import WireError
 FORK_SECONDS = 5.0
 _FORK_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # before a refused fork is tried again
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}  # of the machine's or the daemon's own
+_DIGEST_SECONDS = 10.0  # far more than an honest session takes before it gives up
 _FRAME_BYTES = 4096
 
 Ask = Callable[[reports.Call], Awaitable[dict[str, Any]]]
@@ -55,12 +57,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Ended:
-    """What came of a step; ``after`` is None when it was undone."""
+    """What came of a step; ``after`` is None when it was undone, ``state_hash`` when the state cannot be told."""
 
     output: str
     answer: str | None
     error: str | None
-    state_hash: str
+    state_hash: str | None
     after: Frozen | None
 
 
@@ -93,6 +95,7 @@ class Steps:
         self.zygote = zygote
         self.pids: set[int] = {zygote.channel.pid}
         self.running: set[int] = set()
+        self._clocks: dict[int, Clock] = {}
         self._scratch = scratch
         self._grants = Grants(listener, self._dishonest, self._is_new)
         self._tokens = secrets.SystemRandom()
@@ -127,11 +130,13 @@ class Steps:
         after = None
         try:
             done = await self._execute(child, before, step, ask)
+            state_hash = await self._digest(child)
+            del self._clocks[child.pid]
             freeze(child.pid)
             await self._check_memory(before.session)
             after = self._keep(child, before)
         except StepRejected as undone:
-            done = reports.Done(None, undone.failure, "")
+            done, state_hash = reports.Done(None, undone.failure), ""
         finally:
             printed = child.output.read()
             child.output.close()
@@ -139,7 +144,7 @@ class Steps:
             if after is None:
                 self._end(child.channel, child.folder)
         text = outcome.observation(printed, done.failure, self.limits.observation_chars)
-        return Ended(text, done.answer, done.failure.name if done.failure else None, done.state_hash, after)
+        return Ended(text, done.answer, done.failure.name if done.failure else None, state_hash, after)
 
     def _nothing(self, failure: Failure) -> Ended:
         """The end of a step that did not begin."""
@@ -153,10 +158,13 @@ class Steps:
         self._reasons[pid] = failure
         kill(pid)
 
-    def is_overfull(self, pid: int) -> bool:
-        """Whether a running step has written more than its folder may hold."""
-        folder = self._grants.folders.get(pid)
-        return folder is not None and folder.size > self.limits.scratch_bytes + self.limits.file_bytes
+    def excess(self, pid: int) -> Failure | None:
+        """What a running step is to be stopped for: its time, or more in its folder than that may hold."""
+        clock, folder = self._clocks.get(pid), self._grants.folders.get(pid)
+        if clock and (failure := clock.over()):
+            return failure
+        overfull = folder is not None and folder.size > self.limits.scratch_bytes + self.limits.file_bytes
+        return outcome.folder_full(self.limits) if overfull else None
 
     def end_strays(self, strays: set[int]) -> None:
         for pid in strays - self.pids:
@@ -267,20 +275,17 @@ class Steps:
 
     async def _execute(self, child: _Child, before: Frozen, step: Step, ask: Ask) -> reports.Done:
         """Talk with the child until it reports the end of its step; `StepRejected` when there is no such end."""
-        loop = asyncio.get_running_loop()
-        calls = 0
+        limits, calls = self.limits, 0
+        late, busy = outcome.timed_out(limits), outcome.out_of_cpu(limits)
+        self._clocks[child.pid] = clock = Clock(child.pid, limits.wall_seconds, limits.cpu_seconds, late, busy)
         try:
-            async with asyncio.timeout(self.limits.wall_seconds) as clock:
-                await self._begin(child, before, step)
-                while isinstance(said := reports.parse(await child.channel.receive(), step.tools), reports.Call):
-                    left = (clock.when() or 0) - loop.time()
-                    clock.reschedule(None)
-                    calls += 1
-                    reply = await ask(said) if calls <= self.limits.tool_calls else outcome.TOO_MANY_CALLS
-                    clock.reschedule(loop.time() + left)
-                    await child.channel.send(reply)
-        except TimeoutError:
-            raise StepRejected(outcome.timed_out(self.limits)) from None
+            await self._begin(child, before, step)
+            while isinstance(said := reports.parse(await child.channel.receive(), step.tools), reports.Call):
+                clock.pause()
+                calls += 1
+                reply = await ask(said) if calls <= limits.tool_calls else outcome.TOO_MANY_CALLS
+                clock.resume()
+                await child.channel.send(reply)
         except WireError:
             raise StepRejected(outcome.DISHONEST) from None
         except ChannelClosed:
@@ -288,6 +293,17 @@ class Steps:
         if said.failure and (limit := outcome.limit_of(said.failure.name, self.limits)):
             raise StepRejected(limit)
         return said
+
+    async def _digest(self, child: _Child) -> str | None:
+        """What the child says of the state that its step left; the time that this takes is not the step's."""
+        most, slow = cpu_seconds(child.pid) + _DIGEST_SECONDS, outcome.unreadable_state()
+        self._clocks[child.pid] = Clock(child.pid, _DIGEST_SECONDS, most, slow, slow)
+        try:
+            return reports.parse_state(await child.channel.receive())
+        except WireError:
+            raise StepRejected(outcome.DISHONEST) from None
+        except ChannelClosed:
+            raise StepRejected(await self._death(child)) from None
 
     async def _begin(self, child: _Child, before: Frozen, step: Step) -> None:
         """Send the step; where the state before had files open, carry them over first and see that nothing else is."""
@@ -354,6 +370,7 @@ class Steps:
 
     def _forget(self, pid: int) -> None:
         self.running.discard(pid)
+        self._clocks.pop(pid, None)
         self._reasons.pop(pid, None)
         if folder := self._grants.folders.pop(pid, None):
             folder.close()

@@ -35,6 +35,8 @@ def main() -> None:
     for name in (*_STANDARD.split(), *start["libraries"]):
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(name)
+    if "numpy" in sys.modules:
+        importlib.import_module("numpy.random")  # which it loads when it is first asked for; sessions seed it
     packages = _packages(start["libraries"])
     _settle()
     os.closerange(session.CONTROL + 1, os.sysconf("SC_OPEN_MAX"))
