@@ -1,11 +1,12 @@
 """A step's folder has room for so many bytes and entries, however the files are made, held, or deleted."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from score_distill.sandbox.client import Sandbox
+from score_distill.sandbox.client import Sandbox, SandboxBusy
 from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.local import start
 
@@ -85,6 +86,66 @@ async def test_what_is_removed_makes_room_again(sandbox: Sandbox) -> None:
         assert result.error is None, result.output
         branch = result.branch
     assert (await branch.run("print(os.listdir())")).output == "[]"
+
+
+REPLACED = """
+import os
+def size(): return sorted(os.listdir()), os.fstat(old.fileno()).st_size
+old = open('x', 'w'); old.write('old'); old.flush()
+open('y', 'w').write('new')
+os.rename('y', 'x'); print(open('x').read(), *size())
+os.mkdir('f'); os.rename('x', 'f/x'); os.rename('f', 'g'); print(open('g/x').read(), *size())
+for wrong in (lambda: os.rename('g', 'g/x'), lambda: os.rename('none', 'g/x'), lambda: os.unlink('none')):
+    try: wrong()
+    except OSError as error: print(error.strerror, open('g/x').read())
+os.unlink('g/x'); os.rmdir('g'); print(*size())
+old.write('er'); old.flush(); print(*size())
+old.close()
+"""
+
+
+async def test_what_is_written_can_be_replaced_moved_and_deleted_while_it_is_open(sandbox: Sandbox) -> None:
+    assert (await (await sandbox.open()).run(REPLACED)).output.splitlines() == [
+        "new ['x'] 3",
+        "new ['g'] 3",
+        "Invalid argument new",
+        "No such file or directory new",
+        "No such file or directory new",
+        "[] 3",
+        "[] 5",
+    ]
+
+
+async def test_nothing_is_left_of_what_a_step_deletes(sandbox: Sandbox) -> None:
+    await (await sandbox.open()).run("import os; open('x', 'w').write('x'); os.unlink('x')")
+    assert not list((Path(sandbox.socket_path).parent / "scratch" / "live").iterdir())
+
+
+async def test_a_deleted_file_that_is_left_open_is_told_without_its_place(sandbox: Sandbox) -> None:
+    result = await (await sandbox.open()).run("import os; f = open('x', 'w'); os.unlink('x')")
+    assert result.output == "OSError: the step left open what cannot be kept (descriptor 4: a deleted file)"
+
+
+async def test_the_folders_of_a_session_together_have_a_bound_and_those_of_another_their_own() -> None:
+    async with start(Limits(session_scratch_bytes=4 * MIB), libraries=()) as sandbox:
+        root = await sandbox.open()
+        states = [(await root.run(f"open('a', 'wb').write(bytes({MIB}))")).branch for _ in range(3)]
+        result = await states[0].run(f"open('b', 'wb').write(bytes({MIB}))")
+        assert (result.error, result.branch) == ("OSError", states[0])
+        assert result.output == "OSError: the folders of all states of the session together need more than 4 MiB"
+        assert (await (await sandbox.open()).run(f"open('a', 'wb').write(bytes({MIB}))")).error is None
+        for state in states[1:]:
+            await state.close()
+        assert (await states[0].run(f"open('b', 'wb').write(bytes({MIB}))")).error is None
+
+
+async def test_a_daemon_whose_folders_are_full_is_busy_until_some_are_closed() -> None:
+    async with start(Limits(kept_bytes=2 * MIB), libraries=()) as sandbox:
+        states = [(await (await sandbox.open()).run(f"open('a', 'wb').write(bytes({MIB}))")).branch for _ in range(2)]
+        with pytest.raises(SandboxBusy, match="close some"):
+            await (await sandbox.open()).run("print(1)")
+        await states[0].close()
+        assert (await (await sandbox.open()).run("print(1)")).output == "1"
 
 
 MAPPING = """

@@ -1,9 +1,11 @@
 """What the machine refuses for a while costs one step a retry; the daemon, and every state, goes on."""
 
+import asyncio
 import os
 import resource
 import socket
 import struct
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,51 @@ async def test_no_descriptor_left_costs_steps_a_retry_and_neither_daemon_nor_sta
             bound(daemon, resource.RLIMIT_NOFILE)
             assert (await root.run("print(1)")).output == "1"
             assert (await state.run("print(x, open('a').read())")).output == "1 kept"
+
+
+async def test_no_descriptor_is_needed_for_a_file_that_a_step_has_written() -> None:
+    code = "for n in range(250): open(str(n), 'w').write('x')\nimport time; time.sleep(0.3)"
+    async with start(Limits(running=8), libraries=()) as sandbox:
+        bound(daemon_of(sandbox), resource.RLIMIT_NOFILE, 150)
+        async with asyncio.TaskGroup() as group:
+            steps = [group.create_task((await sandbox.open()).run(code)) for _ in range(6)]
+        assert [step.result().output for step in steps] == ["None"] * 6
+
+
+async def test_more_states_than_there_are_descriptors_for_are_busy() -> None:
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (170, 170))\n{STARTER}"
+    starter = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    told, _ = await starter.communicate()
+    assert told.decode() == "the sandbox holds as many states as it may; close some or retry later\n1\n"
+
+
+STARTER = """
+import asyncio
+from score_distill.sandbox.client import SandboxBusy
+from score_distill.sandbox.limits import Limits
+from score_distill.sandbox.local import start
+async def main():
+    async with start(Limits(running=1), libraries=()) as sandbox:
+        root = await sandbox.open()
+        states = []
+        try:
+            for _ in range(60):
+                states.append((await root.run("x = 1")).branch)
+        except SandboxBusy as busy:
+            print(busy)
+            await states[0].close()
+            print((await root.run("print(1)")).output)
+asyncio.run(main())
+"""
+
+
+async def test_a_machine_without_room_for_a_thread_runs_steps() -> None:
+    code = "open('a', 'w').write('1'); x = bytearray(b'x') * (90 << 20)"
+    limits = Limits(session_memory_bytes=200 << 20)
+    async with start(limits, libraries=()) as sandbox:
+        daemon = daemon_of(sandbox)
+        state = (await (await sandbox.open()).run(code)).branch
+        threads = len(os.listdir(f"/proc/{daemon}/task"))
+        for _ in range(6):
+            assert (await state.run("print(open('a').read())")).output == "1"
+        assert len(os.listdir(f"/proc/{daemon}/task")) == threads

@@ -13,9 +13,10 @@ from typing import Any
 from score_distill.sandbox import requests
 from score_distill.sandbox.fair_queue import Full, Turn, Turns
 from score_distill.sandbox.holdings import Frozen
+from score_distill.sandbox.outcome import StateLost
 from score_distill.sandbox.reports import Call
 from score_distill.sandbox.requests import Cancel, Close, Open, Reply, Run
-from score_distill.sandbox.steps import Ended, StateLost, Step, Steps
+from score_distill.sandbox.steps import Ended, Step, Steps
 from score_distill.sandbox.wire import PROTOCOL, Unpacker, WireError, pack
 
 _log = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ class Connection(asyncio.Protocol):
         held = self._held.get(request.branch)
         if held is None:
             return {"lost": "this state was closed, or dropped because nobody ran from it for long"}
-        if len(self._steps.pids) >= self._steps.limits.states:
+        if self._steps.is_full:
             return {"busy": "the sandbox holds as many states as it may; close some or retry later"}
         held.used = asyncio.get_running_loop().time()
 

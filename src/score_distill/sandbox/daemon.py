@@ -11,7 +11,10 @@ import logging
 import os
 import resource
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +32,9 @@ from score_distill.sandbox.zygotes import start_zygote
 _log = logging.getLogger(__name__)
 
 _PR_SET_DUMPABLE = 4
+_THREADS = 4
 _WATCH_SECONDS = 0.1
+_OWN_DESCRIPTORS, _STEP_DESCRIPTORS = 128, 4  # of the daemon itself, and of a running step besides its state's
 _STRAY_SECONDS = 0.5
 _BEAT_SECONDS = 1.0
 
@@ -56,16 +61,17 @@ async def serve(
     layer that is not named in ``allow_missing``.
     """
     os.umask(0o022)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    limits = replace(limits, states=min(limits.states, _room_for_states(limits)))
     folders = Scratch(scratch.resolve())
     zygote = await start_zygote(limits, libraries, folders.live, allow_missing)
     freeze(zygote.channel.pid)
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     steps = Steps(limits, folders, Frozen(zygote.channel), zygote.listener)
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(_threads())
     turns = Turns(limits.running, limits.waiting)
     connections: set[Connection] = set()
-    server = await asyncio.get_running_loop().create_unix_server(
+    server = await loop.create_unix_server(
         lambda: Connection(steps, turns, connections, zygote.layers), sock=_listener(Path(socket_path))
     )
     async with server:
@@ -81,6 +87,13 @@ async def serve(
         )
 
 
+def _room_for_states(limits: Limits) -> int:
+    """How many states the descriptors that this process may have are enough for, one each."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return max(1, most - _OWN_DESCRIPTORS - _STEP_DESCRIPTORS * limits.running)
+
+
 def _listener(path: Path) -> socket.socket:
     """Of mode 0660 from the first moment; a socket that an earlier daemon left is replaced."""
     listener = socket.socket(socket.AF_UNIX)
@@ -94,6 +107,15 @@ def _listener(path: Path) -> socket.socket:
         os.umask(before)
     listener.listen(128)
     return listener
+
+
+def _threads() -> ThreadPoolExecutor:
+    """Threads that have begun, since the machine may not let one begin later."""
+    pool = ThreadPoolExecutor(_THREADS)
+    together = threading.Barrier(_THREADS)
+    for begun in [pool.submit(together.wait) for _ in range(_THREADS)]:
+        begun.result()
+    return pool
 
 
 async def _watch_zygote(pid: int) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 _CARRIED = os.O_ACCMODE | os.O_APPEND | os.O_DIRECTORY
 
+_DELETED = "a deleted file"
+
 Identity = tuple[int, int]
 
 
@@ -46,10 +48,20 @@ def inspect(pid: int, own: Mapping[int, Identity], null: Identity, folder: Path 
 
 
 def mapped(pid: int, folder: Path) -> str | None:
-    """A file below ``folder``, deleted or not, that ``pid`` maps into its memory; None when there is none."""
-    with open(f"/proc/{pid}/maps", errors="surrogateescape") as file:
-        paths = (line.split(maxsplit=5)[-1].rstrip("\n") for line in file)
-        return next((path for path in paths if path.startswith(f"{folder}/")), None)
+    """A file below ``folder``, deleted or not, that ``pid`` maps into its memory; None when there is none.
+
+    A process can have tens of thousands of mappings, so nothing is done here line by line.
+    """
+    maps = Path(f"/proc/{pid}/maps").read_bytes()
+    if (found := maps.find(b" %b/" % os.fsencode(folder))) >= 0:
+        path = maps[found + 1 :].split(b"\n", 1)[0]
+        return os.fsdecode(path).removeprefix(f"{folder}/")
+    return _DELETED if b" %b/" % os.fsencode(deleted(folder)) in maps else None
+
+
+def deleted(folder: Path) -> Path:
+    """Where files go that a step deletes from its ``folder`` while it may still use them."""
+    return folder.with_name(f"{folder.name}.deleted")
 
 
 def reopen(files: Collection[OpenFile], folder: Path) -> list[int]:
@@ -64,6 +76,8 @@ def reopen(files: Collection[OpenFile], folder: Path) -> list[int]:
 
 
 def _open_file(pid: int, number: int, link: str, folder: Path | None) -> OpenFile:
+    if folder is not None and Path(link).is_relative_to(deleted(folder)):
+        raise ForbiddenDescriptor(f"descriptor {number}: {_DELETED}")
     if folder is None or not Path(link).is_relative_to(folder) or not os.path.lexists(link):
         raise ForbiddenDescriptor(f"descriptor {number}: {link}")
     with open(f"/proc/{pid}/fdinfo/{number}") as file:

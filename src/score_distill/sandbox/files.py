@@ -5,12 +5,15 @@ and must lie below the step's folder. No symbolic or hard link can ever be made 
 """
 
 import errno
+import itertools
 import os
+import shutil
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from score_distill.sandbox.descriptors import Identity, identity
+from score_distill.sandbox.descriptors import deleted
 from score_distill.sandbox.limits import Limits
 
 _AT_FDCWD = 0xFFFFFF9C
@@ -25,8 +28,9 @@ _DEEPEST, _LONGEST = 64, 1024  # folders, and bytes of a path below the step's f
 class Folder:
     """The folder of one running step: so many bytes and entries, and as many calls that change it.
 
-    It is walked once; from then on entries are counted as they change, and files that were opened for writing are held
-    until `close`, so that one that the step has deleted, but still maps or has open, counts like any other.
+    It is walked once; from then on entries are counted as they change, and files that were opened for writing are
+    known by their paths. One of them that the step deletes is moved out of its sight until `close`: it may still be
+    open there, grow, and counts like any other.
     """
 
     def __init__(self, path: Path, limits: Limits) -> None:
@@ -35,12 +39,14 @@ class Folder:
         self._left = limits.files
         found = usage(path)
         self._entries, self._before = found.entries, found.size
-        self._written: dict[Identity, int] = {}
+        self._written: set[str] = set()
+        self._deleted = deleted(path)
+        self._numbers = itertools.count()
 
     @property
     def size(self) -> int:
         """Bytes of the files from before that the step has not opened, and of all that it has."""
-        return self._before + sum(os.fstat(held).st_size for held in self._written.values())
+        return self._before + sum(os.lstat(path).st_size for path in self._written)
 
     @property
     def had_files(self) -> bool:
@@ -48,8 +54,7 @@ class Folder:
         return bool(self._before or self._written)
 
     def close(self) -> None:
-        while self._written:
-            os.close(self._written.popitem()[1])
+        shutil.rmtree(self._deleted, ignore_errors=True)
 
     @property
     def abused(self) -> bool:
@@ -92,8 +97,8 @@ class Folder:
         self._check_room(new=not existed)
         opened = os.open(meant, flags & _FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         self._entries += not existed
-        if identity(opened) not in self._written:
-            self._written[identity(opened)] = os.open(f"/proc/self/fd/{opened}", os.O_PATH | os.O_CLOEXEC)
+        if meant not in self._written:
+            self._written.add(meant)
             self._before -= size
         return opened
 
@@ -103,8 +108,21 @@ class Folder:
         self._entries += 1
 
     def _remove(self, remove: Callable[[str], None], path: str) -> None:
-        remove(path)
+        if remove is os.unlink and path in self._written:
+            self._set_aside(path)
+        else:
+            remove(path)
         self._entries -= 1
+
+    def _set_aside(self, path: str) -> None:
+        """Delete a file that was written, as the step sees it."""
+        self._deleted.mkdir(mode=0o700, exist_ok=True)
+        self._move(path, str(self._deleted / str(next(self._numbers))))
+
+    def _move(self, source: str, target: str) -> None:
+        os.rename(source, target)
+        moved = {path for path in self._written if path == source or path.startswith(f"{source}/")}
+        self._written = self._written - moved | {target + path.removeprefix(source) for path in moved}
 
     def _check_room(self, *, new: bool) -> None:
         if self.size >= self._limits.scratch_bytes or (new and self._entries >= self._limits.files):
@@ -112,11 +130,14 @@ class Folder:
 
     def _rename(self, pid: int, old: tuple[int, int], new: tuple[int, int]) -> None:
         source, target = self._inside(pid, *old), self._inside(pid, *new)
-        if os.path.isdir(source):
+        is_folder = stat.S_ISDIR(os.lstat(source).st_mode)
+        if is_folder:
             for path in _below(source):
                 self._check_path(target + path.removeprefix(source))
         replaced = os.path.lexists(target) and not os.path.samefile(source, target)
-        os.rename(source, target)
+        if replaced and not is_folder and target in self._written:
+            self._set_aside(target)
+        self._move(source, target)
         self._entries -= replaced
 
     def _inside(self, pid: int, base: int, path: int) -> str:
@@ -161,6 +182,11 @@ class Usage:
 
     entries: int
     size: int
+
+    @property
+    def disk(self) -> int:
+        """Bytes that it can take on a disk, where the smallest entry takes a block."""
+        return self.size + self.entries * _PAGE
 
 
 def usage(folder: Path) -> Usage:

@@ -52,6 +52,7 @@ class Frozen:
     channel: Channel
     session: Session = field(default_factory=Session)
     folder: Path | None = None
+    kept_bytes: int = 0  # of the folder
     files: tuple[OpenFile, ...] = ()
     cpu: float = 0.0
     forking: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False)

@@ -31,6 +31,8 @@ class Limits:
     file_bytes: int = 4 * MIB  # one file of the scratch folder
     files: int = 256  # entries of the scratch folder, and calls that change it
     scratch_bytes: int = 16 * MIB  # the scratch folder of one branch
+    session_scratch_bytes: int = 256 * MIB  # the scratch folders of all states of one session
+    kept_bytes: int = 4096 * MIB  # the scratch folders of all states of the whole daemon
     running: int = 64  # steps at once, of the whole daemon
     waiting: int = 4096  # steps in the queue, of the whole daemon
     states: int = 20_000  # frozen states, of the whole daemon
@@ -59,6 +61,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "file_bytes": (4096, 1 << 40),
     "files": (0, 100_000),
     "scratch_bytes": (0, 1 << 40),
+    "session_scratch_bytes": (0, 1 << 40),
+    "kept_bytes": (MIB, 1 << 40),
     "running": (1, 4096),
     "waiting": (1, 1_000_000),
     "states": (1, 1_000_000),

@@ -20,6 +20,18 @@ class Failure:
     line: str
 
 
+class StateLost(Exception):
+    """The machine, or its owner, ended the process that held a state; what it would have done is not known."""
+
+
+class StepRejected(Exception):
+    """The step hits a limit or breaks a rule; carries what the model is told."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.line)
+        self.failure = failure
+
+
 def observation(printed: bytes, failure: Failure | None, limit: int) -> str:
     """What the model sees: what was printed, then the error's last line; at most ``limit`` characters, never empty.
 
@@ -83,6 +95,11 @@ def too_much_code(limits: Limits) -> Failure:
 def folder_full(limits: Limits) -> Failure:
     mib = limits.scratch_bytes // MIB
     return Failure("OSError", f"OSError: the step left more than {mib} MiB in its folder")
+
+
+def folders_full(limits: Limits) -> Failure:
+    mib = limits.session_scratch_bytes // MIB
+    return Failure("OSError", f"OSError: the folders of all states of the session together need more than {mib} MiB")
 
 
 def left_open(what: str) -> Failure:

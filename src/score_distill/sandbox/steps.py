@@ -22,7 +22,7 @@ from score_distill.sandbox.descriptors import ForbiddenDescriptor, Identity, Ope
 from score_distill.sandbox.files import Folder, usage
 from score_distill.sandbox.holdings import Frozen, Session
 from score_distill.sandbox.limits import Limits
-from score_distill.sandbox.outcome import Failure
+from score_distill.sandbox.outcome import Failure, StateLost, StepRejected
 from score_distill.sandbox.process import Output, Reaper, cpu_seconds, freeze, is_child, kill, thaw
 from score_distill.sandbox.scratch import Scratch
 from score_distill.sandbox.seccomp_notify import AwaitedChild, Grants
@@ -36,10 +36,6 @@ _DIGEST_SECONDS = 10.0  # far more than an honest session takes before it gives 
 _FRAME_BYTES = 4096
 
 Ask = Callable[[reports.Call], Awaitable[dict[str, Any]]]
-
-
-class StateLost(Exception):
-    """The machine, or its owner, ended the process that held a state; what it would have done is not known."""
 
 
 class ForkRefused(Exception):
@@ -66,14 +62,6 @@ class Ended:
     after: Frozen | None
 
 
-class StepRejected(Exception):
-    """The step hits a limit or breaks a rule; carries what the model is told."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.line)
-        self.failure = failure
-
-
 @dataclass(frozen=True)
 class _Child:
     """A fork that has not yet become a state."""
@@ -95,6 +83,7 @@ class Steps:
         self.zygote = zygote
         self.pids: set[int] = {zygote.channel.pid}
         self.running: set[int] = set()
+        self.kept_bytes = 0
         self._clocks: dict[int, Clock] = {}
         self._scratch = scratch
         self._grants = Grants(listener, self._dishonest, self._is_new)
@@ -111,6 +100,11 @@ class Steps:
     def open(self) -> Frozen:
         """The state that a new session begins from."""
         return replace(self.zygote, session=Session())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for another state."""
+        return len(self.pids) >= self.limits.states or self.kept_bytes >= self.limits.kept_bytes
 
     @property
     def sessions(self) -> set[Session]:
@@ -134,7 +128,7 @@ class Steps:
             del self._clocks[child.pid]
             freeze(child.pid)
             await self._check_memory(before.session)
-            after = self._keep(child, before)
+            after = await self._keep(child, before)
         except StepRejected as undone:
             done, state_hash = reports.Done(None, undone.failure), ""
         finally:
@@ -151,6 +145,7 @@ class Steps:
         return Ended(outcome.observation(b"", failure, self.limits.observation_chars), None, failure.name, "", None)
 
     def drop(self, state: Frozen) -> None:
+        self._account(state.session, -state.kept_bytes)
         self._end(state.channel, state.folder)
 
     def stop(self, pid: int, failure: Failure) -> None:
@@ -327,19 +322,28 @@ class Steps:
         if await session.needs_more_than(self.limits.session_memory_bytes, self.running):
             raise StepRejected(outcome.session_too_large(self.limits))
 
-    def _keep(self, child: _Child, before: Frozen) -> Frozen:
+    async def _keep(self, child: _Child, before: Frozen) -> Frozen:
         """The state after a step: stopped, holding nothing that another branch could touch."""
         folder = self._grants.folders[child.pid]
         files = self._look(child)
-        if folder.had_files and (path := descriptors.mapped(child.pid, child.folder)):
+        if folder.had_files and (path := await asyncio.to_thread(descriptors.mapped, child.pid, child.folder)):
             raise StepRejected(outcome.left_open(f"a mapping of {path}"))
         if child.channel.is_unread:
             raise StepRejected(outcome.DISHONEST)
         used = usage(child.folder)
         if used.size > self.limits.scratch_bytes or used.entries > self.limits.files:
             raise StepRejected(outcome.folder_full(self.limits))
+        if before.session.kept_bytes + used.disk > self.limits.session_scratch_bytes:
+            raise StepRejected(outcome.folders_full(self.limits))
+        if reason := self._reasons.get(child.pid):
+            raise StepRejected(reason)
         cpu = before.cpu + cpu_seconds(child.pid)
-        return Frozen(child.channel, before.session, self._scratch.keep(child.folder), files, cpu)
+        self._account(before.session, used.disk)
+        return Frozen(child.channel, before.session, self._scratch.keep(child.folder), used.disk, files, cpu)
+
+    def _account(self, session: Session, kept_bytes: int) -> None:
+        session.kept_bytes += kept_bytes
+        self.kept_bytes += kept_bytes
 
     def _look(self, child: _Child, own: Mapping[int, Identity] | None = None) -> tuple[OpenFile, ...]:
         """The open files of a child; there must be nothing else."""
