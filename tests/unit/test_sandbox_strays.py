@@ -10,9 +10,10 @@ import pytest
 
 from score_distill.sandbox import process, reports, steps
 from score_distill.sandbox.channel import Channel
+from score_distill.sandbox.holdings import Frozen, Step
 from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.scratch import Scratch
-from score_distill.sandbox.steps import Frozen, Step, Steps
+from score_distill.sandbox.steps import Steps
 
 ENDS_WHEN_ITS_CHANNEL_CLOSES = ["sh", "-c", "cat >/dev/null; exit 7"]
 

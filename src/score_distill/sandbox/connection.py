@@ -12,11 +12,11 @@ from typing import Any
 
 from score_distill.sandbox import requests
 from score_distill.sandbox.fair_queue import Full, Turn, Turns
-from score_distill.sandbox.holdings import Frozen
+from score_distill.sandbox.holdings import Ended, Frozen, Step
 from score_distill.sandbox.outcome import StateLost
 from score_distill.sandbox.reports import Call
 from score_distill.sandbox.requests import Cancel, Close, Open, Reply, Run
-from score_distill.sandbox.steps import Ended, Step, Steps
+from score_distill.sandbox.steps import Steps
 from score_distill.sandbox.wire import PROTOCOL, Unpacker, WireError, pack
 
 _log = logging.getLogger(__name__)

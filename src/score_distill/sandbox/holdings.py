@@ -1,7 +1,7 @@
-"""What one session holds of the machine, over all its states and the steps that run from them."""
+"""A session: its states, what runs from them and what comes of it, and what all that holds of the machine."""
 
 import asyncio
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,3 +57,23 @@ class Frozen:
     cpu: float = 0.0
     forking: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False)
     end: list[Exception] = field(default_factory=list, compare=False)  # why it cannot be run from any more
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to execute; ``seed`` is given to the first step of a session."""
+
+    code: str
+    tools: Sequence[str] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What came of a step; ``after`` is None when it was undone, ``state_hash`` when the state cannot be told."""
+
+    output: str
+    answer: str | None
+    error: str | None
+    state_hash: str | None
+    after: Frozen | None

@@ -9,7 +9,7 @@ import errno
 import os
 import secrets
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from score_distill.sandbox.channel import Channel, ChannelClosed
 from score_distill.sandbox.clock import Clock
 from score_distill.sandbox.descriptors import ForbiddenDescriptor, Identity, OpenFile
 from score_distill.sandbox.files import Folder, usage
-from score_distill.sandbox.holdings import Frozen, Session
+from score_distill.sandbox.holdings import Ended, Frozen, Session, Step
 from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.outcome import Failure, StateLost, StepRejected
 from score_distill.sandbox.process import Output, Reaper, cpu_seconds, freeze, is_child, kill, thaw
@@ -40,26 +40,6 @@ Ask = Callable[[reports.Call], Awaitable[dict[str, Any]]]
 
 class ForkRefused(Exception):
     """The machine does not let a process fork now: it, or whoever owns it, has as many processes as it may."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What to execute; ``seed`` is given to the first step of a session."""
-
-    code: str
-    tools: Sequence[str] = ()
-    seed: int | None = None
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What came of a step; ``after`` is None when it was undone, ``state_hash`` when the state cannot be told."""
-
-    output: str
-    answer: str | None
-    error: str | None
-    state_hash: str | None
-    after: Frozen | None
 
 
 @dataclass(frozen=True)
