@@ -4,35 +4,32 @@ Rules come before any judge: they cost nothing and do not change their mind. The
 """
 
 import re
-import unicodedata
-from collections import Counter
-from fractions import Fraction
 
+from score_distill.agent.grading.comparing import same
+from score_distill.agent.grading.kinds import read_as
+from score_distill.agent.grading.names import bare, normal, token_f1
+from score_distill.agent.grading.values import Code, Words, needs_mathematics
 from score_distill.agent.mathematics import verifier
 from score_distill.agent.trajectory import Verdict
-from score_distill.api import Metric
+from score_distill.api import AnswerType, Metric
 
 F1_RIGHT = 0.8
 LONGEST_MATHEMATICS = 1000
-ROUNDING = Fraction(1, 1000)
-
-_ARTICLES = {"a", "an", "the"}
-_NUMBER = re.compile(r"[$€£]?\s*([+-]?(?:\d{1,40}(?:\.\d{1,40})?|\.\d{1,40}))(?:\s*/\s*(\d{1,40}))?((?:\s+[^\W\d_]+)*)")
-_MULTIPLES = {"hundred", "thousand", "million", "billion", "trillion", "dozen", "percent", "k", "m"}
 
 
-def check(metric: Metric, answer: str | None, reference: str) -> Verdict:
+def check(metric: Metric, answer: str | None, reference: str, kind: AnswerType | None = None) -> Verdict:
     """The rules' verdict; ``correct`` is None when they cannot decide. May block for seconds under ``math``.
 
-    exact: equal after `normal`. math: equal numbers or expressions (math-verify). f1: token F1 of at least 0.8.
+    exact: equal after `normal`. math: equal as what the reference is (``kind``; found when not given). f1: token F1 of
+    at least 0.8.
     """
     if answer is None:
         return Verdict(correct=False, by="exact", detail="no answer")
     if metric == "math":
         if bare(answer) == bare(reference):
             return Verdict(correct=True, by="exact")
-        same = math_equal(answer, reference)
-        return Verdict(correct=same, by="none" if same is None else "math")
+        equal = math_equal(answer, reference, kind)
+        return Verdict(correct=equal, by="none" if equal is None else "math")
     if normal(answer) == normal(reference):
         return Verdict(correct=True, by="exact")
     if metric == "exact":
@@ -41,60 +38,20 @@ def check(metric: Metric, answer: str | None, reference: str) -> Verdict:
     return Verdict(correct=score >= F1_RIGHT, by="f1", detail=f"{score:.3f}")
 
 
-def math_equal(answer: str, reference: str) -> bool | None:
-    """Mathematical equality; None when math-verify cannot read the reference or not decide in time.
+def math_equal(answer: str, reference: str, kind: AnswerType | None = None) -> bool | None:
+    """Whether both are the same value; None when the reference cannot be read, or when careful people would argue.
 
-    Two numbers that are clearly equal or different are compared here, in microseconds.
+    What needs no mathematics is compared here, in microseconds.
     """
-    given, gold = _quantity(bare(answer)), _quantity(bare(reference))
-    if given and gold and (given[1] == gold[1] or not given[1] or not gold[1]):
-        if given[0] == gold[0]:
-            return True
-        if abs(given[0] - gold[0]) > ROUNDING:
-            return False
-    if not re.search(r"\w", reference):
-        return None
-    if len(answer) > LONGEST_MATHEMATICS:
+    if len(answer) > LONGEST_MATHEMATICS + len(reference):
         return False
-    return verifier().equal(answer, reference)
-
-
-def token_f1(answer: str, reference: str) -> float:
-    """Harmonic mean of precision and recall over normalised words, as in SQuAD."""
-    given, gold = normal(answer).split(), normal(reference).split()
-    common = sum((Counter(given) & Counter(gold)).values())
-    return 2 * common / (len(given) + len(gold)) if common else 0.0
-
-
-def bare(text: str) -> str:
-    """Case, width, spacing, thousands separators, \\boxed{}, $...$ and a full stop do not matter."""
-    text = unicodedata.normalize("NFKC", text).strip().removesuffix(".")
-    boxed = re.fullmatch(r"\$*\s*\\boxed\{(.*)\}\s*\$*", text, re.DOTALL)
-    text = boxed[1] if boxed else text
-    if len(text) > 1 and text[0] == text[-1] == "$":
-        text = text.strip("$")
-    return " ".join(_joined(text.casefold()).split())
-
-
-def normal(text: str) -> str:
-    """As `bare`; nor do articles and the punctuation around words. That of numbers and intervals does."""
-    words = [_unquoted(word) for word in bare(text).split()]
-    words = [word for word in words if word]
-    return " ".join([word for word in words if word not in _ARTICLES] or words)
-
-
-def _quantity(text: str) -> tuple[Fraction, str] | None:
-    """A plain number or fraction and the unit words behind it."""
-    match = _NUMBER.fullmatch(text)
-    if not match or (match[2] and not int(match[2])) or _MULTIPLES & set(match[3].split()):
+    gold, given = read_as(reference, kind), read_as(answer, kind)
+    if isinstance(gold, Words) and not re.search(r"[\w∅]", gold.text):
         return None
-    return Fraction(match[1]) / int(match[2] or 1), match[3].strip()
+    if needs_mathematics(gold) or needs_mathematics(given):
+        return verifier().equal(answer, reference, kind)
+    equal = same(gold, given)
+    return False if equal is None and isinstance(gold, Code) else equal
 
 
-def _joined(text: str) -> str:
-    return re.sub(r"(?<=\d)[,_](?=\d{3}(?!\d))", "", text)
-
-
-def _unquoted(word: str) -> str:
-    core = word.strip(".,;:!?\"'()[]{}$")
-    return core if core.replace("-", "").isalpha() or not core else word.rstrip(".,;:?\"'").lstrip("\"'$")
+__all__ = ["F1_RIGHT", "bare", "check", "math_equal", "normal", "token_f1"]

@@ -1,8 +1,8 @@
-"""Equality of mathematical expressions, decided by math-verify in a process of its own.
+"""Equality of mathematical expressions, decided by SymPy in a process of its own.
 
-math-verify takes seconds to import, and an expression such as a tower of powers holds its thread or eats the memory.
-Its own bound, SIGALRM, works in a main thread alone and stalls the event loop there. So it runs in one child, started
-when first needed, bounded in CPU time and memory, and ended when it does not reply. It goes when this process goes.
+SymPy takes seconds to import, and an expression such as a tower of powers holds its thread or eats the memory. So it
+runs in one child, started when first needed, bounded in CPU time and memory, and ended when it does not reply. It goes
+when this process goes.
 
 The child reads the reference first and says so. What then uses up its time or memory is the answer, which is wrong:
 if it were undecided, a model could earn by being unreadable. CPU time counts, so that a busy machine changes nothing.
@@ -16,10 +16,19 @@ import select
 import signal
 import subprocess
 import sys
-from functools import cache, lru_cache
+from collections.abc import Callable
+from functools import cache
 from threading import Lock
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from score_distill.agent.grading.comparing import same
+from score_distill.agent.grading.kinds import read_as
+from score_distill.agent.grading.values import formulas
+from score_distill.api import AnswerType
+
+if TYPE_CHECKING:
+    from score_distill.agent.grading.numeric import SymPyNumeric
 
 SECONDS = 3.0  # of CPU, for reading a reference, and for reading and comparing an answer
 WALL_SECONDS = 60.0  # after which the machine is at fault, not the answer
@@ -35,12 +44,12 @@ class Verifier:
         self._lock = Lock()
         self._child: subprocess.Popen[bytes] | None = None
 
-    def equal(self, answer: str, reference: str) -> bool | None:
-        """None when the reference is nothing that math-verify can read, or when the child was lost or held up."""
+    def equal(self, answer: str, reference: str, kind: AnswerType | None = None) -> bool | None:
+        """None when the reference cannot be read or it is arguable, or when the child was lost or held up."""
         with self._lock:
             try:
                 child = self._child = self._child or self._start()
-                return self._ask(child, [answer, reference], WALL_SECONDS)
+                return self._ask(child, [answer, reference, kind], WALL_SECONDS)
             except (OSError, ValueError, EOFError):
                 self._end()
                 return None
@@ -52,10 +61,10 @@ class Verifier:
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "score_distill.agent.mathematics", str(self._seconds)]
         child = self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-        self._ask(child, ["1", "1"], START_SECONDS)
+        self._ask(child, ["1", "1", None], START_SECONDS)
         return child
 
-    def _ask(self, child: subprocess.Popen[bytes], question: list[str], seconds: float) -> bool | None:
+    def _ask(self, child: subprocess.Popen[bytes], question: list[str | None], seconds: float) -> bool | None:
         if child.stdin is None:
             raise OSError("the child has no pipes")
         child.stdin.write(json.dumps(question).encode() + b"\n")
@@ -70,8 +79,8 @@ class Verifier:
             raise OSError(f"the child ended with {child.returncode}") from None
 
     @staticmethod
-    def _line(child: subprocess.Popen[bytes], seconds: float) -> bool:
-        """The next true or false that the child says. Raises EOFError when it ended, TimeoutError after ``seconds``."""
+    def _line(child: subprocess.Popen[bytes], seconds: float) -> bool | None:
+        """The next verdict that the child says. Raises EOFError when it ended, TimeoutError after ``seconds``."""
         if child.stdout is None:
             raise OSError("the child has no pipes")
         if not select.select([child.stdout], [], [], seconds)[0]:
@@ -80,7 +89,8 @@ class Verifier:
         if not line:
             child.wait()
             raise EOFError
-        return bool(json.loads(line))
+        verdict: bool | None = json.loads(line)
+        return verdict
 
     def _end(self) -> None:
         if self._child:
@@ -103,22 +113,24 @@ class _OutOfTime(BaseException):
 
 
 def _serve(seconds: float) -> None:
+    from score_distill.agent.grading.numeric import SymPyNumeric
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, _out_of_time)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logging.disable()
-    _readable("1")
+    numeric = SymPyNumeric()
+    _readable("x^2+1", None, numeric)
     for line in sys.stdin:
-        answer, reference = json.loads(line)
-        readable = _in_time(seconds, lambda text=reference: _readable(text))
+        answer, reference, kind = json.loads(line)
+        readable = _in_time(seconds, _readable, reference, kind, numeric)
         print(json.dumps(readable), flush=True)
         if readable:
-            equal = _in_time(seconds, lambda text=answer, gold=reference: _equal(text, gold))
-            print(json.dumps(equal), flush=True)
+            print(json.dumps(_in_time(seconds, _equal, answer, reference, kind, numeric)), flush=True)
 
 
-def _in_time(seconds: float, work: Any) -> bool:
+def _in_time(seconds: float, work: Callable[..., bool | None], *question: Any) -> bool | None:
     """False when it fails or takes longer; where the alarm is not heard, inside of one long sum, the kernel ends us."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
@@ -126,51 +138,20 @@ def _in_time(seconds: float, work: Any) -> bool:
     resource.setrlimit(resource.RLIMIT_CPU, (most, hard))
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
-        return bool(work())
+        return work(*question)
     except (_OutOfTime, Exception):
         return False
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-@lru_cache(maxsize=1024)
-def _read(reference: str) -> Any:
-    return _parsed(reference)
+def _readable(reference: str, kind: AnswerType | None, numeric: "SymPyNumeric") -> bool:
+    """Whether the reference's formulas have a value, and can be compared with themselves."""
+    return all(numeric.equal(formula, formula) for formula in formulas(read_as(reference, kind)))
 
 
-def _readable(reference: str) -> bool:
-    """Whether the reference means something, and can be compared: with a number no answer will be, and with itself."""
-    from math_verify import verify
-
-    gold = _read(reference)
-    verify(gold, _read("0.72419"), timeout_seconds=None)
-    return bool(gold) and bool(verify(gold, gold, timeout_seconds=None))
-
-
-def _equal(answer: str, reference: str) -> bool:
-    from math_verify import verify
-
-    given = _parsed(answer)
-    return bool(given) and _consistent(given[0]) and bool(verify(_read(reference), given, timeout_seconds=None))
-
-
-def _consistent(given: Any) -> bool:
-    """Whether the numbers that an answer's equations set equal are equal: 41 = 42 says nothing, x = 42 does."""
-    from math_verify import verify
-    from sympy import And, Eq  # type: ignore[import-untyped]
-    from sympy.core.function import AppliedUndef  # type: ignore[import-untyped]
-
-    equations = given.args if isinstance(given, And) else [given]
-    sides = [side for one in equations if isinstance(one, Eq) for side in one.args]
-    numbers = [side for side in sides if not side.free_symbols and not side.has(AppliedUndef)]
-    return all(verify([numbers[0]], [number], timeout_seconds=None) for number in numbers[1:])
-
-
-def _parsed(text: str) -> Any:
-    from math_verify import parse
-
-    marked = any(mark in text for mark in ("$", "\\boxed", "\\(", "\\["))
-    return parse(text if marked else f"${text}$", parsing_timeout=None)
+def _equal(answer: str, reference: str, kind: AnswerType | None, numeric: "SymPyNumeric") -> bool | None:
+    return same(read_as(reference, kind), read_as(answer, kind), numeric)
 
 
 def _out_of_time(signal_number: int, frame: FrameType | None) -> None:

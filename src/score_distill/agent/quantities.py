@@ -76,6 +76,12 @@ def quantity(text: str) -> Quantity | None:
     return None
 
 
+def spoken(text: str) -> tuple[Fraction, str] | None:
+    """The value of a number in words that a text begins with, and what follows: "twelve apples", "forty-two"."""
+    found = re.match(rf"(?:{_WORD})(?:[\s-]+(?:and\s+)?(?:{_WORD}))*(?![\w-])", text.casefold())
+    return (Fraction(_counted(re.findall(_WORD, found[0]))), text[found.end() :]) if found else None
+
+
 def _written(found: re.Match[str]) -> Iterator[Quantity]:
     sign = -1 if found["sign"] else 1
     over = found["over"] or found["over1"] or found["first"] or found["number"]

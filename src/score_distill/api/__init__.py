@@ -74,6 +74,7 @@ from score_distill.api.status import (
     Usage,
 )
 from score_distill.api.tasks import (
+    AnswerType,
     EvalSet,
     Format,
     Metric,
@@ -90,6 +91,7 @@ __all__ = [
     "VERSION",
     "Agent",
     "Amounts",
+    "AnswerType",
     "Artifacts",
     "ArtifactsStatus",
     "Budget",

@@ -8,6 +8,7 @@ from score_distill.api.base import LIST_TYPE, MAP_KEYS, Label, Model, Uri
 
 Format = Literal["qa", "gsm8k", "chat"]
 Metric = Literal["math", "exact", "f1"]
+AnswerType = Literal["number", "expression", "choice", "name", "date", "list", "code"]
 
 
 class TaskSet(Model):

@@ -1,0 +1,58 @@
+"""Codes and moments: what is written with digits and is no number."""
+
+import re
+from datetime import datetime
+from fractions import Fraction
+
+from score_distill.agent.grading.values import Code, Moment, Ratio
+
+_DATES = (
+    "%Y-%m-%d",
+    "%Y/%m/%d",
+    "%d %B %Y",
+    "%d %b %Y",
+    "%B %d, %Y",
+    "%b %d, %Y",
+    "%B %d %Y",
+    "%d.%m.%Y",
+    "%Y年%m月%d日",
+)
+_TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?\s?m\b\.?)?", re.IGNORECASE)
+_RATIO = re.compile(r"\d{1,20}(?:\.\d{1,20})?(?:\s*:\s*\d{1,20}(?:\.\d{1,20})?){1,9}")
+_CODE = re.compile(
+    r"""0\d{3,}|[vV]\.?\s?\d+(?:\.\d+)*|\d+(?:\.\d+){2,}|\d+(?:-\d+)+|0[xX][0-9a-fA-F]+|0[bB][01]+
+    |[A-Z][A-Za-z]*[-_./]?\d[A-Za-z\d]*(?:[-_./][A-Za-z\d]+)*|[a-z]{2,}[-_]?\d[\w.-]*|\d{2,}(?:-[A-Za-z\d]+)*-[A-Za-z]+(?:-[A-Za-z\d]+)*
+    |\d+_\{?\d{1,2}\}?|(?=\w*\d)(?=\w*[A-Fa-f])(?!\d+[eE]\d+$)[0-9A-Fa-f]{6,}""",
+    re.VERBOSE,
+)
+
+
+def moment(text: str) -> Moment | Ratio | None:
+    """A date, a time of day, or a ratio."""
+    if found := _TIME.fullmatch(text):
+        hour, minute, second, half = int(found[1]), int(found[2]), int(found[3] or 0), found[4]
+        if half and 1 <= hour <= 12:
+            hour = hour % 12 + (12 if half.casefold() == "p" else 0)
+        if (hour < 25 and minute < 60 and second < 60) and (half or len(found[2]) == 2):
+            return Moment(f"{hour:02}:{minute:02}:{second:02}", half=bool(half) or not 1 <= hour <= 12)
+    if _RATIO.fullmatch(text):
+        return Ratio(tuple(Fraction(part) for part in text.split(":")))
+    if 6 <= len(text) <= 40 and re.search(r"\d", text):
+        tidy = re.sub(r"(?<=\d)(?:st|nd|rd|th)\b", "", re.sub(r"^(?:on|the)\s+", "", text)).replace(" of ", " ")
+        if made := re.fullmatch(r"(?:datetime\.)?date(?:time)?\((\d+), (\d+), (\d+)\)", tidy):
+            tidy = "-".join(made.groups())
+        for form in _DATES:
+            try:
+                return Moment(datetime.strptime(re.sub(r"(?<=[A-Za-z]{3})\.", "", tidy), form).date().isoformat())
+            except ValueError:
+                continue
+    return None
+
+
+def code(text: str) -> Code | None:
+    """An identifier, version, score, padded or based number."""
+    return (
+        Code(re.sub("[{}]", "", text.casefold()))
+        if _CODE.fullmatch(text) and not re.fullmatch("[A-Za-z]_?[0-9]", text)
+        else None
+    )

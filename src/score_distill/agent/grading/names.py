@@ -1,0 +1,80 @@
+"""Names and other words: their form for a comparison, and how much of one is in another."""
+
+import re
+import unicodedata
+from collections import Counter
+
+from score_distill.agent.grading.text import plain
+from score_distill.agent.scripts import tokens
+
+_ARTICLES = {"a", "an", "the"}
+_MEANT = set("#%&@*-/\\+=<>~^|$€£₹¥")  # signs that belong to the word that they stand at
+
+
+def normal(text: str) -> str:
+    """Case, width, typography, articles, spaces at signs and the punctuation around words do not matter.
+
+    That of numbers and intervals does.
+    """
+    text = bare(text)
+    if re.search(r"[\[({].*,", text):
+        text = re.sub(r"\s*([,;\[\](){}])\s*", r"\1", text)
+    words = [_unquoted(word) for word in text.split()]
+    words = [word for word in words if word]
+    return " ".join([word for word in words if word not in _ARTICLES] or words)
+
+
+def bare(text: str) -> str:
+    """Case, width, spacing, thousands separators, \\boxed{}, $...$ and a full stop do not matter."""
+    text = plain(text).strip().removesuffix(".").strip()
+    boxed = re.fullmatch(r"\$*\s*\\boxed\{(.*)\}\s*\$*", text, re.DOTALL)
+    text = boxed[1] if boxed else text
+    if len(text) > 1 and text[0] == text[-1] == "$":
+        text = text.strip("$")
+    text = re.sub(r"(?<=\d)[,_](?=\d{3}(?!\d))", "", text.casefold())
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def token_f1(answer: str, reference: str) -> float:
+    """Harmonic mean of precision and recall over normalised words, as in SQuAD; without spaces, over characters."""
+    given, gold = _words(answer), _words(reference)
+    common = sum((Counter(given) & Counter(gold)).values())
+    return 2 * common / (len(given) + len(gold)) if common else 0.0
+
+
+def _words(text: str) -> list[str]:
+    return [part for word in normal(text).split() for part in (tokens(word) if not word.isascii() else [word])]
+
+
+def equal_names(one: str, other: str) -> bool | None:
+    """Whether two texts say the same; None when the one has every word of the other and more."""
+    first, second = normal(one), normal(other)
+    if first == second:
+        return True
+    words, others = set(first.split()), set(second.split())
+    if _DENIALS & (words ^ others):
+        return False
+    return None if len(first) > 1 and len(second) > 1 and (words <= others or others <= words) else False
+
+
+_DENIALS = {"not", "no", "never", "neither", "nor", "non", "or"}
+
+
+def _unquoted(word: str) -> str:
+    core = word
+    while (
+        core
+        and unicodedata.category(core[0])[0] in "PS"
+        and core[0] not in _MEANT - {"$"}
+        and core[:2] != f".{core[1:2] if core[1:2].isalpha() else ''}"
+    ):
+        core = core[1:]
+    while core and unicodedata.category(core[-1])[0] in "PS" and core[-1] not in _MEANT - {"$"}:
+        core = core[:-1]
+    letters = core.replace("-", "").replace(".", "").replace("'", "")
+    if letters.isalpha() or not core:
+        initials = re.fullmatch(r"(?:[^\W\d]\.)+[^\W\d]?", core + "." if "." in core else "")
+        return core.replace(".", "") if initials else core
+    if core and not any(one.isdigit() for one in core):
+        return core
+    return word.rstrip(".,;:?!\"'").lstrip("\"'$") if not re.search(r"\d!$", word) else word.lstrip("\"'$")
