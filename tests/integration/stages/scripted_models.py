@@ -31,13 +31,15 @@ Fault = str | None
 class ScriptedModels:
     """``reference`` gives a task's answer by its question; ``folder`` holds the student's tokenizer.
 
-    ``fault`` says what goes wrong with a call, by its number from 1: "500", "429", "cut", or None. ``before`` is called
-    with the number of each call that will be answered. The shares say how often the teacher does what it should not.
+    ``fault`` says what goes wrong with a call, by its number from 1: "500", "429", "cut", or None. ``tail`` follows
+    every turn. ``before`` is called with the number of each call that will be answered. The shares say how often the
+    teacher does what it should not.
     """
 
     folder: Path
     reference: dict[str, str] = field(default_factory=dict)
     fault: Callable[[int], Fault] = lambda _: None
+    tail: str = ""
     before: Callable[[int], None] = lambda _: None
     teacher_errs: float = 0.0
     judge_errs: float = 0.0
@@ -87,7 +89,7 @@ class ScriptedModels:
             return await self.reply(request, "teacher", choice, len(ids), 1, "score")
         if "prompt_logprobs" in body:
             return web.json_response(self.probed(body["prompt"]))
-        text = f"{self.student(body)}{END_OF_TURN}"
+        text = f"{self.student(body)}{self.tail}{END_OF_TURN}"
         ids = self.tokenizer.encode(text, add_special_tokens=False).ids[: body["max_tokens"]]
         choice: dict[str, Any] = {
             "text": text,
@@ -155,14 +157,14 @@ class ScriptedModels:
             case "judge":
                 return self.judge(user, seed)
             case "repair":
-                return self.repair(user, seed)
+                return self.repair(user, seed) + self.tail
             case "equal":
                 return json.dumps({"equivalent": False}) if share_of("judge", user) >= self.judge_never else "hm"
         seen = [one["content"] for one in messages if one["role"] == "user"][1:]
         observation = seen[-1].removeprefix("Observation: ") if seen else ""
         right = next_step(user, observation)
         errs = observation == END_OF_DOCUMENTS and share_of("teacher", user) < self.teacher_errs
-        return wrong(right) if errs else right
+        return (wrong(right) if errs else right) + self.tail
 
     def judge(self, user: str, seed: int) -> str:
         given = json.loads(user.partition("\n\nSteps before")[0])

@@ -1,7 +1,9 @@
 """From mentored tasks to token rows and rollouts: what the trainer is given, token by token."""
 
 import json
+import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -99,6 +101,36 @@ async def test_sft_rows_are_the_conversations_token_by_token_with_assistant_turn
         authors |= {one["author"] for one in steps}
         assert (row["ids"], row["mask"]) == rendered(source["task"], steps, tokenizer)
     assert authors == {"student", "teacher"}
+
+
+TAIL = "\nObservation: 42<thought>read</thought><code>print(read())</code>"
+
+
+async def test_no_row_has_a_token_of_what_follows_a_turn(make_place: MakePlace) -> None:
+    place = await mentored(make_place, scripted={"tail": TAIL})
+    tokenizer = Tokenizer.from_file(str(place.folder / "base" / "tokenizer.json"))
+    end = tokenizer.token_to_id("<|end|>")
+
+    def turns(ids: Sequence[int], mask: Sequence[int]) -> list[str]:
+        """What is learned, by turn."""
+        learned = [token if use else end for token, use in zip(ids, mask, strict=True)]
+        return [one for one in tokenizer.decode(learned, skip_special_tokens=False).split("<|end|>") if one]
+
+    rows = written(place, "sft", ("demonstrate", "mentor", "warmup")) | written(
+        place, "warmup", ("prepare", "demonstrate")
+    )
+    learned = [one for row in rows.values() for one in turns(row["ids"], row["mask"])]
+    assert len(learned) > 50
+    place = with_method(place, "rl", group_size=4)
+    async with floor(StageContext(place.config("rl"), place.store), frozenset(), durable=False) as here:
+        group = await roll_out(here, item_of(changing(), 3), 1, 4096)
+    assert len(group.rollouts) == 4
+    for one in group.rollouts:
+        learned += turns(one.ids, one.mask)
+        sampled = [token for token, use in zip(one.ids, one.mask, strict=True) if use]
+        assert list(one.logprobs) == [logprob(token) for token in sampled]
+        assert TAIL not in tokenizer.decode(one.ids, skip_special_tokens=False)
+    assert all(re.fullmatch(r"<thought>[^<]*</thought><code>[^<]*</code>", one) for one in learned)
 
 
 def step(text: str, observation: str) -> Step:
