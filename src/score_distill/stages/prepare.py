@@ -5,7 +5,7 @@ Evaluation sets are read here only to keep their tasks out of training; their ta
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from score_distill.agent.decontamination import Contamination, Deduplicator
@@ -30,27 +30,35 @@ def run(config: StageConfig, store: Store) -> Summary:
     if "OnPolicyDistillation" in spec.method.rl.controls:
         check_vocabularies(spec.student.model, str(spec.teacher.model), frame.places)
     contamination, counts, rounds = Contamination(), Counter[str](), Counter[int]()
+    repeated_eval: list[Task] = []
     for one in spec.tasks.eval:
-        counts[f"eval_{one.name}"] = contamination.add(one.name, tasks_of(frame, one))
+        counts[f"eval_{one.name}"] = contamination.add(one.name, tasks_of(frame, one, repeated_eval.append))
+    counts["repeated_eval"] = len(repeated_eval)
     doubles = Deduplicator()
     parts: dict[str, Path] = {name: frame.work / name for name in {*FILES.values(), "dropped.jsonl"}}
     files = {name: path.open("w", encoding="utf-8") for name, path in parts.items()}
+
+    def drop(task: Task, why: str, against: str) -> None:
+        counts["dropped"] += 1
+        files["dropped.jsonl"].write(json.dumps({"id": task.id, "why": why, "against": against}) + "\n")
+
+    def repeated(task: Task) -> None:
+        counts.update(read=1, repeated=1)
+        drop(task, "the same line as another, without an id", task.id)
+
     try:
-        for task in tasks_of(frame, spec.tasks.train):
+        for task in tasks_of(frame, spec.tasks.train, repeated):
             counts["read"] += 1
             frame.progress(counts["read"], None, "tasks")
             if match := contamination.match(task) or doubles.match(task):
-                counts["dropped"] += 1
-                row: dict[str, object] = {"id": task.id, "why": match.why, "against": match.against}
-                name = "dropped.jsonl"
-            else:
-                part = part_of(task.id, spec.method.split, spec.seed)
-                counts[part] += 1
-                if part == "sft":
-                    rounds[round_of_task(task.id, part, spec.method.rounds, spec.seed)] += 1
-                row = task.model_dump(mode="json") | ({"split": part} if part in ("sft", "rl") else {})
-                name = FILES[part]
-            files[name].write(json.dumps(row) + "\n")
+                drop(task, match.why, match.against)
+                continue
+            part = part_of(task.id, spec.method.split, spec.seed)
+            counts[part] += 1
+            if part == "sft":
+                rounds[round_of_task(task.id, part, spec.method.rounds, spec.seed)] += 1
+            row = task.model_dump(mode="json") | ({"split": part} if part in ("sft", "rl") else {})
+            files[FILES[part]].write(json.dumps(row) + "\n")
     finally:
         for file in files.values():
             file.close()
@@ -66,15 +74,19 @@ def run(config: StageConfig, store: Store) -> Summary:
     return frame.finish(dict(counts))
 
 
-def tasks_of(frame: StageContext, tasks: TaskSet) -> Iterator[Task]:
-    """The tasks of a set; with a limit, those whose ids come first by hash."""
-    everything = read_tasks(open_data(tasks.uri, frame.places), tasks.format, tasks.uri)
+def tasks_of(
+    frame: StageContext, tasks: TaskSet, repeated: Callable[[Task], object] = lambda _: None
+) -> Iterator[Task]:
+    """The tasks of a set; with a limit, those whose ids come first by hash. ``repeated`` as in `read_tasks`."""
+
+    def every(repeated: Callable[[Task], object] = lambda _: None) -> Iterator[Task]:
+        return read_tasks(open_data(tasks.uri, frame.places), tasks.format, tasks.uri, repeated)
+
     if tasks.limit is None:
-        return everything
-    chosen = sorted((share_of(frame.config.spec.seed, "limit", task.id), task.id) for task in everything)
+        return every(repeated)
+    chosen = sorted((share_of(frame.config.spec.seed, "limit", task.id), task.id) for task in every())
     ids = {name for _, name in chosen[: tasks.limit]}
-    again = read_tasks(open_data(tasks.uri, frame.places), tasks.format, tasks.uri)
-    return (task for task in again if task.id in ids)
+    return (task for task in every(lambda task: task.id in ids and repeated(task)) if task.id in ids)
 
 
 def _enough(counts: Counter[str]) -> None:

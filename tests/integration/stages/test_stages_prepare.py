@@ -48,6 +48,19 @@ async def test_contaminated_and_double_tasks_are_dropped_with_their_reason(make_
     assert (summary.counts["dropped"], summary.counts["kept"], summary.counts["eval_held"]) == (3, 60, 3)
 
 
+async def test_a_question_without_id_that_stands_twice_is_dropped_and_counted(make_place: MakePlace) -> None:
+    train = [{name: value for name, value in row.items() if name != "id"} for row in ledger(60)]
+    held = [{name: value for name, value in row.items() if name != "id"} for row in ledger(3, "eval")]
+    place = await make_place([*train, train[5], train[7], train[5]], [*held, held[0]])
+    counts = (await place.run("prepare")).counts
+    assert [counts[name] for name in ("read", "kept", "dropped", "repeated")] == [63, 60, 3, 3]
+    assert (counts["eval_held"], counts["repeated_eval"]) == (3, 1)
+    dropped = place.rows("prepare", "dropped.jsonl")
+    assert [row["why"] for row in dropped] == ["the same line as another, without an id"] * 3
+    assert {row["id"] for row in dropped} < _all(place)
+    assert len(_all(place)) == 60
+
+
 async def test_what_rl_looks_at_comes_from_the_training_tasks_and_no_evaluation_set(make_place: MakePlace) -> None:
     train, held = ledger(60), ledger(5, "eval")
     place = await make_place([*train, *({**row, "id": f"again-{row['id']}"} for row in held)], held)
