@@ -50,10 +50,10 @@ which starts at the folder of the manifest.
 `$SCORE_SECRETS/NAME/KEY`, or the variable `NAME_KEY` in upper case with `_` for anything else than letters and digits
 (Secret `teacher`, key `api-key`: `TEACHER_API_KEY`).
 
-**Task files** are JSON Lines, one task a line, plain or gzip, UTF-8. `qa`: `{{"id", "question", "answer", "documents"?}}`;
-`gsm8k`: `{{"question", "answer"}}` with the answer after `####`; `chat`: `{{"id"?, "messages": [...]}}`, the last
-message being the answer. Without an id, a digest of the question is the id,
-and the same question again is dropped.
+**Task files** are JSON Lines in UTF-8, one task a line, plain or gzip. `qa`: `{{"id", "question", "answer",
+"documents"?}}`; `gsm8k`: `{{"question", "answer"}}` with the answer after `####`; `chat`: `{{"id"?, "messages": [...]}}`,
+the last message being the answer. Without an id, a digest of the question is the id, and the same question again is
+dropped.
 
 **What may change** while a run is under way: {", ".join(f"`{path}`" for path in sorted(FREE))}.
 Anything else would mix results of two runs and is refused; give such a run another `metadata.name`.
