@@ -15,6 +15,7 @@ import pytest_asyncio
 from score_distill.sandbox.client import Sandbox, SandboxError, SandboxLost, StepResult, ToolCall
 from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.local import start
+from score_distill.sandbox.process import cpu_seconds
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -195,22 +196,36 @@ async def test_many_sessions_whose_forks_are_wedged_do_not_keep_the_others_of_th
         assert {(await step).error for step in under_way} == {"ProcessDiedError"}
 
 
-async def test_many_large_arguments_at_once_cut_nobody_off() -> None:
-    """Six times 14 MB for the client, of 4 MB that a session sends: more than a client may leave unread."""
-    sizes: list[int] = []
+REPORT_BYTES = 1 << 16
+HOSTILE_REPORTS = {
+    "a long answer": "framed(b'{\"answer\": \"' + b'x' * (4 << 20) + b'\"}')",
+    "a tree": "framed(b'{\"a\": [' + b'[],' * (1 << 20) + b'[]]}')",
+    "a call of a tool": 'framed(b\'{"call": "look", "kwargs": {}, "args": [\' + b\'[],\' * (1 << 20) + b\'[]]}\')',
+    "many short words": "framed(b'{}') * 500_000",
+}
 
-    async def look(args: list[Any], kwargs: dict[str, object]) -> str:
-        sizes.append(len(args[0]))
-        return "seen"
 
-    call = b'{"call": "look", "kwargs": {}, "args": [[', b"1e15]]}"
-    code = f"{FRAME}\nbody = memoryview({call[0]!r} + b'1e15,' * 800_000 + {call[1]!r})\n"
-    code += "os.write(3, struct.pack('>I', len(body)))\nwhile body: body = body[os.write(3, body):]\nos.read(3, 1000)"
-    async with start(Limits(wall_seconds=100, cpu_seconds=50), libraries=()) as sandbox:
-        root = await sandbox.open(tools={"look": look})
-        results = await asyncio.gather(*(root.run(code) for _ in range(6)))
-    assert [result.error for result in results] == [None] * 6
-    assert sizes == [800_001] * 6
+@pytest.mark.parametrize("report", HOSTILE_REPORTS.values(), ids=HOSTILE_REPORTS)
+async def test_no_report_costs_the_daemon_more_than_a_step_is_worth(sandbox: Sandbox, report: str) -> None:
+    code = f"{FRAME}\nframed = lambda body: struct.pack('>I', len(body)) + body\nbody = memoryview({report})\n"
+    code += "while body: body = body[os.write(3, body):]"
+    root = await sandbox.open(tools=quick("seen"))
+    before = cpu_seconds(daemon_of(sandbox))
+    for _ in range(4):
+        assert (await root.run(code)).error == "ProcessDiedError"
+    assert cpu_seconds(daemon_of(sandbox)) - before < 0.5
+
+
+async def test_answers_and_arguments_have_room_and_no_more(sandbox: Sandbox) -> None:
+    branch = await sandbox.open(tools=quick("seen"))
+    assert (await branch.run(f"print(look('x' * {REPORT_BYTES - 100}))")).output == "seen"
+    long = await branch.run(f"look('x' * {REPORT_BYTES})")
+    assert long.error == "ValueError" and "at most 65536 are allowed" in long.output
+    assert (await branch.run(f"final_answer_print('x' * {REPORT_BYTES - 100})")).answer == "x" * (REPORT_BYTES - 100)
+    long = await branch.run(f"final_answer_print('x' * {REPORT_BYTES})")
+    assert (long.error, long.answer) == ("ValueError", None) and "at most 65536 are allowed" in long.output
+    long = await branch.run("raise KeyError('😀' * 100_000)")
+    assert long.error == "KeyError" and "characters cut" in long.output
 
 
 @pytest.mark.parametrize("size", [MIB + 1, 30 * MIB])

@@ -60,3 +60,14 @@ def test_the_end_of_a_process_is_told_in_words(status, name, words):
 
 def test_lone_surrogates_do_not_pass():
     assert outcome.clean("a\ud800b") == "a?b"
+
+
+@given(st.text(st.sampled_from("aé€😀\n"), max_size=400), st.integers(100, 110))
+def test_of_a_long_text_what_is_shown_and_the_count_of_what_is_cut_are_right(text, limit):
+    text = "😀" + text * 12 + "€"
+    assert observation(text.encode(), None, limit) == shorten(text, limit)
+
+
+@given(st.binary(max_size=300), st.integers(100, 110))
+def test_bytes_that_are_no_text_are_shown_as_such(printed, limit):
+    assert len(observation(printed * 20, None, limit)) <= limit

@@ -2,7 +2,6 @@
 
 import array
 import asyncio
-import collections
 import fcntl
 import socket
 import struct
@@ -24,14 +23,14 @@ class ChannelClosed(Exception):
 class Channel:
     """``theirs`` is the other end, to be given away. Only the zygote sends ``descriptors`` with its messages.
 
-    Nothing is read from the other end while a message of it waits to be received, so a flood stays on its side.
+    Nothing is read from the other end while a message of it waits to be received, so a flood stays on its side; and a
+    message is parsed when somebody receives it.
     """
 
     def __init__(self, message_bytes: int, descriptors: int = 0) -> None:
         self._ours, self.theirs = socket.socketpair()
         self._ours.setblocking(False)
         self._unpacker = Unpacker(message_bytes)
-        self._messages: collections.deque[dict[str, Any]] = collections.deque()
         self._ancillary = socket.CMSG_SPACE(4 * descriptors) if descriptors else 0
         self._waiter: asyncio.Future[None] | None = None
         self._open = True
@@ -43,20 +42,24 @@ class Channel:
 
     async def receive(self) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
-        while not self._messages:
+        while not self._unpacker.is_ready:
             if not self._open:
                 raise ChannelClosed
             self._waiter = loop.create_future()
             await self._waiter
-        message = self._messages.popleft()
-        if self._open and not self._messages:
+        try:
+            message = self._unpacker.take()
+        except WireError:
+            self._end()
+            raise ChannelClosed from None
+        if self._open and not self._unpacker.is_ready:
             loop.add_reader(self._ours, self._readable)
         return message
 
     @property
     def has_unread(self) -> bool:
         """Whether a message of the other end waits to be received."""
-        return bool(self._messages)
+        return self._unpacker.is_ready
 
     @property
     def is_unread(self) -> bool:
@@ -93,13 +96,10 @@ class Channel:
             data, ancillary = b"", []
         for _, _, value in ancillary:
             self.received.extend(array.array("i", value))
-        try:
-            self._messages.extend(self._unpacker.feed(data))
-        except WireError:
-            data = b""
+        self._unpacker.add(data)
         if not data:
             self._end()
-        elif self._messages:
+        elif self._unpacker.is_ready:
             asyncio.get_running_loop().remove_reader(self._ours)
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)

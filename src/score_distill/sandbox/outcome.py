@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from score_distill.sandbox.limits import MIB, Limits
 
 NOTHING = "None"
+_CONTINUATION = bytes(range(0x80, 0xC0))  # bytes of UTF-8 that begin no character
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,18 @@ def observation(printed: bytes, failure: Failure | None, limit: int) -> str:
     A file's name in an error can hold what is no text.
     """
     error = shorten(failure.line, limit // 2) if failure else ""
-    text = printed.decode("utf-8", "replace").rstrip("\n")
-    text = shorten(text, limit - len(error) - 1 if error else limit)
+    text = shorten(_text(printed.rstrip(b"\n"), limit), limit - len(error) - 1 if error else limit)
     return clean("\n".join(part for part in (text, error) if part)) or NOTHING
+
+
+def _text(printed: bytes, limit: int) -> str:
+    """``printed`` as text, right at its ends and as long as it is; what lies between will be cut and costs nothing."""
+    end, start = 4 * limit, len(printed) - 4 * limit
+    if end >= start:
+        return printed.decode("utf-8", "replace")
+    start += next((at for at in range(4) if not 0x80 <= printed[start + at] < 0xC0), 0)
+    between = printed[end:start].translate(None, _CONTINUATION)
+    return (printed[:end] + b"?" * len(between) + printed[start:]).decode("utf-8", "replace")
 
 
 def shorten(text: str, limit: int) -> str:

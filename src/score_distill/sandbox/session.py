@@ -23,6 +23,8 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from score_distill.sandbox.limits import Limits
+from score_distill.sandbox.outcome import shorten
 from score_distill.sandbox.state import digest
 from score_distill.sandbox.wire import WireError, check_depth
 
@@ -32,6 +34,7 @@ FORK_FLAGS = 0x8000 | signal.SIGCHLD  # CLONE_PARENT: a child of the daemon
 PR_SET_PDEATHSIG = 1
 TOKEN = struct.Struct("=Q")
 
+_LINE_CHARS = 4096  # of an error, so that its report is never too long
 _HEADER = struct.Struct(">I")
 _CLONE = {"x86_64": 56, "aarch64": 220}[platform.machine()]
 _LANDLOCK_RESTRICT_SELF = 446
@@ -54,9 +57,10 @@ class ToolError(Exception):
 class Session:
     """One interpreter state; every forked child carries its own copy of this object on."""
 
-    def __init__(self, daemon: int, message_bytes: int) -> None:
+    def __init__(self, daemon: int, limits: Limits) -> None:
         self._daemon = daemon
-        self._message_bytes = message_bytes
+        self._report_bytes = limits.report_bytes
+        self._line_chars = min(_LINE_CHARS, limits.observation_chars // 2)
         self._tools: list[str] = []
         main = types.ModuleType("__main__")
         sys.modules["__main__"] = main
@@ -86,7 +90,7 @@ class Session:
         try:
             exec(compile(step["code"], "<step>", "exec", dont_inherit=True), self._namespace)
         except BaseException as error:
-            return _failure(error)
+            return self._failure(error)
         return {"done": True}
 
     def _bind(self, names: list[str]) -> None:
@@ -104,8 +108,8 @@ class Session:
                 check_depth(message)
             except WireError as error:
                 raise ValueError(f"{name}() was given what is {error}") from None
-            if len(body) > self._message_bytes:
-                raise ValueError(f"{name}() was given {len(body)} bytes; at most {self._message_bytes} are allowed")
+            if len(body) > self._report_bytes:
+                raise ValueError(f"{name}() was given {len(body)} bytes; at most {self._report_bytes} are allowed")
             _write(packed(body))
             reply = receive()
             if "error" in reply:
@@ -117,9 +121,11 @@ class Session:
 
     def _answer(self, answer: object) -> NoReturn:
         """Print ``answer``, report it, and be the next state on the spot: the rest of the step does not run."""
-        text = str(answer)
-        print(text, file=self._stdout)
-        self._finish({"answer": text})
+        report = {"answer": str(answer)}
+        if (size := len(_encode(report))) > self._report_bytes:
+            raise ValueError(f"the answer has {size} bytes; at most {self._report_bytes} are allowed")
+        print(report["answer"], file=self._stdout)
+        self._finish(report)
         self.live()
 
     def _finish(self, report: dict[str, Any]) -> None:
@@ -129,10 +135,14 @@ class Session:
             if not self._stdout.closed:
                 self._stdout.flush()
         except Exception as error:
-            report = _failure(error)
+            report = self._failure(error)
         _let_go_of_output()
         send(report)
         send({"state": digest(self._namespace)})
+
+    def _failure(self, error: BaseException) -> dict[str, Any]:
+        line = traceback.format_exception_only(type(error), error)[-1].rstrip("\n")
+        return {"error": type(error).__name__, "line": shorten(line, self._line_chars)}
 
 
 def _seed_numpy(seed: int) -> None:
@@ -156,11 +166,6 @@ class _Bounded(io.FileIO):
             return super().write(data)
         except PermissionError:
             raise OutputLimitError("the step printed too much") from None
-
-
-def _failure(error: BaseException) -> dict[str, Any]:
-    line = traceback.format_exception_only(type(error), error)[-1]
-    return {"error": type(error).__name__, "line": line.rstrip("\n")}
 
 
 def _disarm() -> None:

@@ -33,7 +33,6 @@ FORK_SECONDS = 5.0
 _FORK_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # before a refused fork is tried again
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}  # of the machine's or the daemon's own
 _DIGEST_SECONDS = 10.0  # far more than an honest session takes before it gives up
-_FRAME_BYTES = 4096
 
 Ask = Callable[[reports.Call], Awaitable[dict[str, Any]]]
 
@@ -152,7 +151,7 @@ class Steps:
             undo.callback(self._scratch.drop, folder)
             output = Output(self.limits.output_bytes)
             undo.callback(output.close)
-            child = _Child(Channel(self.limits.message_bytes + _FRAME_BYTES), output, folder)
+            child = _Child(Channel(self.limits.report_bytes), output, folder)
             undo.callback(self._end, child.channel, None)
             await self._clone_patiently(before, child)
             undo.pop_all()

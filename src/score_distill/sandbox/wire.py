@@ -53,18 +53,36 @@ class Unpacker:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[dict[str, Any]]:
-        self._buffer += data
+        self.add(data)
         messages = []
-        while len(self._buffer) >= _HEADER.size:
-            (size,) = _HEADER.unpack_from(self._buffer)
-            if size > self._limit:
-                raise WireError(f"a message of {size} bytes; at most {self._limit} are allowed")
-            end = _HEADER.size + size
-            if len(self._buffer) < end:
-                break
-            messages.append(_parse(bytes(self._buffer[_HEADER.size : end])))
-            del self._buffer[:end]
+        while self.is_ready:
+            messages.append(self.take())
         return messages
+
+    def add(self, data: bytes) -> None:
+        self._buffer += data
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to take: a whole message, or the beginning of one that is too long."""
+        return len(self._buffer) >= _HEADER.size and (self._size > self._limit or len(self._buffer) >= self._end)
+
+    def take(self) -> dict[str, Any]:
+        """The first message, which was not parsed before."""
+        if self._size > self._limit:
+            raise WireError(f"a message of {self._size} bytes; at most {self._limit} are allowed")
+        end = self._end
+        body = bytes(self._buffer[_HEADER.size : end])
+        del self._buffer[:end]
+        return _parse(body)
+
+    @property
+    def _size(self) -> int:
+        return int(_HEADER.unpack_from(self._buffer)[0])
+
+    @property
+    def _end(self) -> int:
+        return _HEADER.size + self._size
 
 
 def _parse(body: bytes) -> dict[str, Any]:

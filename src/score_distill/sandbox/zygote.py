@@ -42,7 +42,7 @@ def main() -> None:
     os.closerange(session.CONTROL + 1, os.sysconf("SC_OPEN_MAX"))
     confine.first_to_be_killed()
     os.nice(_CPU_PRIORITY)
-    state = session.Session(os.getppid(), limits.message_bytes)
+    state = session.Session(os.getppid(), limits)
     confined = confine.confine(plan, [_STDLIB, _EXTENSIONS, *packages], [*_standard(), *packages])
     for path in (_STDLIB, plan.scratch):
         if not os.access(path, os.X_OK):
