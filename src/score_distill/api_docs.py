@@ -51,9 +51,9 @@ which starts at the folder of the manifest.
 (Secret `teacher`, key `api-key`: `TEACHER_API_KEY`).
 
 **Task files** are JSON Lines in UTF-8, one task a line, plain or gzip. `qa`: `{{"id", "question", "answer",
-"documents"?}}`; `gsm8k`: `{{"question", "answer"}}` with the answer after `####`; `chat`: `{{"id"?, "messages": [...]}}`,
-the last message being the answer. Without an id, a digest of the question is the id, and the same question again is
-dropped.
+"documents"?}}`; `gsm8k`: `{{"question", "answer"}}` with the answer after `####`; `chat`: `{{"id"?,
+"messages": [...]}}`, the last message being the answer. Without an id, a digest of the question is the id, and the same
+question again is dropped.
 
 **What may change** while a run is under way: {", ".join(f"`{path}`" for path in sorted(FREE))}.
 Anything else would mix results of two runs and is refused; give such a run another `metadata.name`.

@@ -27,6 +27,16 @@ TURNS: dict[str, tuple[str, Turn, str]] = {
     "empty code": ("<thought>t</thought><code></code>", t(""), ""),
     "plan": ("<first_thought>p</first_thought>", t(None, "p", plan=True), ""),
     "plan cut off": ("<first_thought>read a", t(None, "read a", plan=True), ""),
+    "plan that names code": (
+        "<first_thought>p <code>y</code></first_thought>",
+        t(None, "p <code>y</code>", plan=True),
+        "",
+    ),
+    "plan with a draft": (
+        "<first_thought>p\n```python\ny\n```\n</first_thought>",
+        t(None, "p\n```python\ny\n```", plan=True),
+        "",
+    ),
     "plan and code": (f"<first_thought>p</first_thought>{X}", STEP, ""),
     "plan and untagged code": ("<first_thought>p</first_thought><code>x</code>", t("x", "p"), ""),
     "code cut off": ("<thought>t</thought><code>x = (1 +", t("x = (1 +"), ""),
@@ -142,6 +152,7 @@ TURNS: dict[str, tuple[str, Turn, str]] = {
     "Python around the turn": (f"```python\n{X}\n```", STEP, "\n```"),
     "fence inside of tags": (f"{THINK}<code>```python\nx\n```</code>", STEP, ""),
     "bare fence inside of tags": (f"{THINK}<code>\n```\nx\n```\n</code>", STEP, ""),
+    "language inside of tags": (f"{THINK}<code>python\nx\n</code>", STEP, ""),
     "tildes inside of tags": (f"{THINK}<code>\n~~~py\nx\n~~~\n</code>", STEP, ""),
     "tag closed by a fence": (f"{THINK}<code>\nx\n```\nmore", STEP, "```\nmore"),
     # other languages
@@ -231,6 +242,7 @@ TURNS: dict[str, tuple[str, Turn, str]] = {
         t("x", "strip the <think> tag"),
         "",
     ),
+    "stray mark at the end": (f"<think>r</think>{X}\n</think>", STEP, "\n</think>"),
     "mark named in backticks": ("t: `</think>`\n<code>x</code>", t("x", "t: `</think>`"), ""),
 }
 

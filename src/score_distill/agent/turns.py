@@ -112,6 +112,8 @@ def _reasoning(text: str) -> list[tuple[int, int]]:
         if number < OPENERS and (code := _code_around(text, at, mark.start())):
             at = code.end
         elif not mark["opens"]:
+            if spans and not text[mark.end() :].strip():
+                break
             at = mark.end()
             spans = [(0, at)]
         elif closings and closings[-1].start() > mark.start():
@@ -184,7 +186,7 @@ def _code(text: str, thoughts: list[re.Match[str]], limit: int) -> _Block | None
             if not block.parses or (block.end < thought.end() and text[block.end : thought.start("end")].strip()):
                 continue
             if block.end < thought.end():
-                within.append(block)
+                within += [block] if thought["name"].lower() == "thought" else []
                 continue
         if opener["fence"] and not _PYTHON.match(opener["info"]):
             bare.append(block)
@@ -300,7 +302,7 @@ def _unwrapped(code: str, indent: int = 0) -> str:
         return rest[: end.start()] if end else rest
     if indent:
         return re.sub(rf"^[ \t]{{1,{indent}}}", "", code, flags=re.MULTILINE)
-    return re.sub(r"\A\r?\n", "", code)
+    return re.sub(r"\A(?:\s*python3?[ \t]*\r?\n|\r?\n)", "", code)
 
 
 def _parses(code: str) -> bool:
