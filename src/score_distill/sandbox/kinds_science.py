@@ -1,0 +1,135 @@
+"""Readers for NumPy, SymPy and mpmath, as far as a session has loaded them."""
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from score_distill.sandbox.kinds import Kind, Parts, Read, Unknown, held, is_found, members_of, nothing
+
+_Types = Iterator[tuple[Any, Kind]]
+
+
+def _array(value: Any) -> Parts:
+    numpy: Any = sys.modules["numpy"]
+    writable = value.flags.writeable if type(value) is numpy.ndarray else True
+    value = numpy.asarray(value)
+    form = f"{value.dtype} {value.shape} {writable}".encode()
+    if value.dtype.hasobject:
+        return (form,), value.ravel().tolist()
+    contiguous = numpy.ascontiguousarray(value)
+    return (form, contiguous.reshape(-1).view("uint8").data), []
+
+
+def _dtype(value: Any) -> Parts:
+    return (repr(value).encode(),), [dict(value.metadata or {})]
+
+
+def _ufunc(value: Any) -> Parts:
+    if "(" in value.__name__:
+        raise Unknown("a function made into one of arrays")
+    return (value.__name__.encode(),), []
+
+
+def _by_name(value: Any) -> Parts:
+    return (f"{value.__module__}.{value.__qualname__}".encode(),), []
+
+
+def _numpy(numpy: Any) -> _Types:
+    yield numpy.ndarray, Kind(_array)
+    yield from ((base, Kind(_array, by_value=True, family=True)) for base in (numpy.generic, numpy.str_, numpy.bytes_))
+    yield numpy.dtype, Kind(_dtype, whole=True, family=True)
+    yield numpy.ufunc, Kind(_ufunc, whole=True)
+    yield numpy.flatiter, Kind(lambda value: ((b"%d" % value.index,), [value.base]))
+    yield type(numpy.dot), Kind(_by_name, whole=True)
+
+
+def _numpy_random(random: Any) -> _Types:
+    for name in ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"):
+        base = getattr(random, name)
+        yield base, Kind(_state_of(base), whole=True)
+    yield random.SeedSequence, Kind(_state_of(random.SeedSequence), whole=True)
+    yield random.RandomState, Kind(lambda value: ((), [random.RandomState.get_state(value, legacy=False)]), whole=True)
+    yield random.Generator, Kind(lambda value: ((), [members_of(random.Generator)["bit_generator"].__get__(value)]))
+    yield type(random.default_rng), Kind(_by_name, whole=True)
+
+
+def _state_of(base: Any) -> Read:
+    state = members_of(base)["state"]
+
+    def parts(value: Any) -> Parts:
+        seeds = getattr(value, "_seed_seq", None)
+        return (), [state.__get__(value), seeds]
+
+    return parts
+
+
+def _sympy(sympy: Any) -> _Types:
+    basic = sys.modules["sympy.core.basic"].Basic
+    yield basic, Kind(nothing, by_value=True, noise=frozenset({"_mhash", "_assumptions"}))
+    matrix = sys.modules["sympy.matrices.matrixbase"].MatrixBase
+    for name in ("MutableDenseMatrix", "ImmutableDenseMatrix", "MutableSparseMatrix", "ImmutableSparseMatrix"):
+        base = getattr(sympy, name)
+        if issubclass(base, matrix):
+            yield base, Kind(lambda value: ((), [value.shape, value.flat()]), exact=True, whole=True)
+    yield sympy.Poly, Kind(_polynomial, exact=True, whole=True, by_value=True)
+    yield type(sympy.S), Kind(nothing, whole=True)
+    yield type(sympy.Q), Kind(nothing, whole=True)
+    for base in (sys.modules["sympy.polys.domains.domain"].Domain, sys.modules["sympy.polys.rings"].PolyRing):
+        yield base, Kind(_spelled_by_library, whole=True)
+    yield sys.modules["sympy.polys.fields"].FracField, Kind(_spelled_by_library, whole=True)
+
+
+def _polynomial(value: Any) -> Parts:
+    return (str(value.domain).encode(),), [value.as_expr(), value.gens]
+
+
+def _spelled_by_library(value: Any) -> Parts:
+    kind = type(value)
+    if not is_found(kind.__module__, kind.__qualname__, kind):
+        raise Unknown(kind.__qualname__)
+    return (str(value).encode(),), []
+
+
+def _mpmath(mpmath: Any) -> _Types:
+    for context in (mpmath.mp, mpmath.iv):
+        yield type(context), Kind(lambda value: ((), [value.prec, value.pretty]), whole=True)
+    yield type(mpmath.fp), Kind(nothing, whole=True)
+
+
+def _elements(tree: Any) -> _Types:
+    yield tree.Element, Kind(lambda value: ((), [tree.Element.__getstate__(value)]))
+
+
+def _json(module: Any) -> _Types:
+    yield from ((base, Kind(held)) for base in (module.c_make_scanner,) if base)
+
+
+_LIBRARIES: dict[str, Callable[[Any], _Types]] = {
+    "numpy": _numpy,
+    "numpy.random": _numpy_random,
+    "sympy": _sympy,
+    "mpmath": _mpmath,
+    "xml.etree.ElementTree": _elements,
+    "json.scanner": _json,
+}
+_learnt: set[str] = set()
+
+
+def learn(kinds: dict[int, Kind]) -> None:
+    """Add the types of what has been loaded since to those that are known."""
+    for name, types in _LIBRARIES.items():
+        if name not in _learnt and (module := sys.modules.get(name)):
+            kinds.update({id(base): kind for base, kind in types(module)})
+            _learnt.add(name)
+
+
+def settings() -> list[Any]:
+    """What of these libraries decides how later steps compute and print."""
+    found: list[Any] = []
+    if numpy := sys.modules.get("numpy"):
+        found += [numpy.get_printoptions(), numpy.geterr()]
+    if random := sys.modules.get("numpy.random"):
+        found += [random.get_state(), sys.modules["numpy.random.bit_generator"].randbits]
+    if mpmath := sys.modules.get("mpmath"):
+        found += [mpmath.mp.prec, mpmath.mp.pretty]
+    return found
