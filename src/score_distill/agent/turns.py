@@ -47,6 +47,9 @@ _QUOTED = re.compile(
 _THOUGHT = re.compile(
     r"<(?P<name>(?:first_)?thought)>(?:(?!<(?:first_)?thought>).)*?(?P<end></(?P=name)>)", re.IGNORECASE | re.DOTALL
 )
+_TAGGED = re.compile(r"<thought>(.*?)(?:</thought>|\Z)", re.IGNORECASE | re.DOTALL)
+_PLAN = re.compile(r"<first_thought>(.*?)(?:</first_thought>|\Z)", re.IGNORECASE | re.DOTALL)
+_STRAY = re.compile(r"</(?:first_)?thought>", re.IGNORECASE)
 _OBSERVED = re.compile(r"^[ \t*]*Observation[ \t*]*:", re.IGNORECASE | re.MULTILINE)
 _NO_CODE = re.compile(r"^[ \t]*(?:(?:Observation|Output)[ \t]*:|</?(?:first_)?thought>|`{3}|<\|)", re.I | re.M)
 _NO_PROSE = re.compile(r"\s*(?:<|\n|\Z|Observation|Output)", re.IGNORECASE)
@@ -156,17 +159,15 @@ def _turn(text: str) -> tuple[Turn, int]:
     if block:
         return Turn(_thought(text[: block.start]), _clean(block.code).rstrip("\n"), False), block.end
     end = observed.start() if observed else len(text)
-    if plan := re.search(r"<first_thought>(.*?)(?:</first_thought>|\Z)", text[:end], re.IGNORECASE | re.DOTALL):
+    if plan := _PLAN.search(text, 0, end):
         return Turn(_clean(plan[1]).strip(), None, True), plan.end()
     return Turn(_thought(text[:end]), None, False), end
 
 
 def _thought(before: str) -> str:
     """The thought in what stands before the code: in its tags, or all of it."""
-    tagged = re.search(r"<thought>(.*?)(?:</thought>|\Z)", before, re.IGNORECASE | re.DOTALL) or re.search(
-        r"<first_thought>(.*?)(?:</first_thought>|\Z)", before, re.IGNORECASE | re.DOTALL
-    )
-    return _clean(tagged[1] if tagged else re.sub(r"</(?:first_)?thought>", "", before, flags=re.IGNORECASE)).strip()
+    tagged = _TAGGED.search(before) or _PLAN.search(before)
+    return _clean(tagged[1] if tagged else _STRAY.sub("", before)).strip()
 
 
 def _clean(text: str) -> str:
@@ -179,6 +180,8 @@ def _code(text: str, thoughts: list[re.Match[str]], limit: int) -> _Block | None
     bare: list[_Block] = []
     within: list[_Block] = []
     for opener in islice(_openers(text, limit), OPENERS):
+        if unsure and _OBSERVED.search(text, unsure[0].end, opener.start()):
+            break
         block = _block(text, opener)
         line = text[text.rfind("\n", 0, opener.start()) + 1 : opener.start()].rstrip()
         alone = not line or line.endswith(">")
@@ -192,15 +195,20 @@ def _code(text: str, thoughts: list[re.Match[str]], limit: int) -> _Block | None
             bare.append(block)
         elif not alone and not _NO_PROSE.match(text, block.end) and "\n" not in text[opener.end() : block.end]:
             continue
-        elif block.parses and block.code.strip():
+        elif (block.parses and block.code.strip()) or _stands(text, opener, block, alone):
             return block
-        elif alone and block.closed and (block.code.strip() or not opener["fence"]):
-            if not _OPENER.search(text, opener.end(), block.end):
-                return block
-            unsure.append(block)
         else:
             unsure.append(block)
     return next(iter([*within, *(one for one in bare if one.parses and one.code.strip()), *unsure, *bare]), None)
+
+
+def _stands(text: str, opener: re.Match[str], block: _Block, alone: bool) -> bool:
+    """Whether a block that is no Python, or empty, is still the step, and not a tag or fence that was only named."""
+    if not block.closed or any(one.end() < block.end for one in _python(text, opener.end(), block.end)):
+        return False
+    if opener["fence"]:
+        return bool(block.code.strip()) and not text[block.end : block.end + 1].isalnum()
+    return alone
 
 
 def _openers(text: str, limit: int) -> Iterator[re.Match[str]]:
@@ -218,8 +226,9 @@ def _openers(text: str, limit: int) -> Iterator[re.Match[str]]:
         end = _CLOSING_TAG.search(text, at) if not opener["fence"] else _closing_fence(opener).search(text, at)
         if not about.strip():
             yield opener
-        if end and not re.search("</thought" if about.strip() else "<code", text[at : end.start()], re.IGNORECASE):
-            at = end.end()
+        if not end or (_STRAY.search(text, at, end.start()) if about.strip() else _python(text, at, end.start())):
+            continue
+        at = end.end()
 
 
 def _language(about: str | None) -> str:
@@ -234,13 +243,14 @@ def _closing_fence(opener: re.Match[str]) -> re.Pattern[str]:
 
 def _code_around(text: str, since: int, place: int) -> _Block | None:
     """The code that begins after ``since`` and in which ``place`` stands, so in a string or comment of it."""
-    openers = [one for one in islice(_OPENER.finditer(text, since, place), OPENERS) if _is_python(one)]
-    blocks = (_block(text, one) for one in openers)
+    blocks = (_block(text, one) for one in _python(text, since, place))
     return next((one for one in blocks if one.closed and one.parses and one.end > place), None)
 
 
-def _is_python(opener: re.Match[str]) -> bool:
-    return not opener["fence"] or _PYTHON.match(opener["info"]) is not None
+def _python(text: str, start: int, end: int) -> list[re.Match[str]]:
+    """What opens a block of Python between two places."""
+    found = islice(_OPENER.finditer(text, start, end), OPENERS)
+    return [one for one in found if not one["fence"] or _PYTHON.match(one["info"])]
 
 
 def _block(text: str, opener: re.Match[str]) -> _Block:
