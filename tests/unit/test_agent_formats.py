@@ -135,3 +135,10 @@ def test_nothing_after_a_fault_is_given_out():
     with pytest.raises(BadInput):
         seen.extend(read_tasks(lines(qa(), b"{", qa(id="b")), "qa", "f"))
     assert [task.id for task in seen] == ["a"]
+
+
+def test_a_row_may_say_what_its_answer_is():
+    rows = [b'{"question": "q", "answer": "3-1", "answerType": "number"}', b'{"question": "p", "answer": "3-1"}']
+    assert [task.answer_type for task in read_tasks(rows, "qa", "x.jsonl")] == ["number", None]
+    with pytest.raises(BadInput, match=r"x.jsonl:1: answer_type: .*'number'.*'code'"):
+        list(read_tasks([b'{"question": "q", "answer": "a", "answerType": "numeric"}'], "qa", "x.jsonl"))

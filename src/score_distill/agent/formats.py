@@ -1,7 +1,8 @@
 """Reading task files: plain question and answer, GSM8K, and chat. Every fault of a file is found before any is used.
 
 qa: ``{"id", "question", "answer", "documents"?}``; gsm8k: ``{"question", "answer": "... #### 72"}``; chat:
-``{"id"?, "messages": [..., {"role": "assistant", "content": answer}]}``. An absent id is a digest of the question.
+``{"id"?, "messages": [..., {"role": "assistant", "content": answer}]}``. An absent id is a digest of the question;
+any row may say what its answer is by ``answerType``.
 """
 
 import hashlib
@@ -48,6 +49,8 @@ def read_tasks(
         try:
             row = _object(line)
             task = _READERS[format](row)
+            if kind := row.get("answerType"):
+                task = Task.model_validate(task.model_dump() | {"answer_type": kind})
             first, answer = seen.setdefault(_digest(task.id), (number, _digest(task.answer.strip())))
             if first != number and row.get("id") is not None:
                 raise ValueError(f"id {task.id[:60]!r} stands in line {first} already; ids must differ")

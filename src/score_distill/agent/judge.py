@@ -102,7 +102,7 @@ def _objects(text: str) -> Iterator[tuple[int, int]]:
 
 async def judged(metric: Metric, task: Task, answer: str | None, judge: Judge | None) -> Verdict:
     """The verdict by rules, by the judge where rules cannot decide, or none (correct is None)."""
-    verdict = await asyncio.to_thread(check, metric, answer, task.answer)
+    verdict = await asyncio.to_thread(check, metric, answer, task.answer, task.answer_type)
     if verdict.correct is not None or judge is None or answer is None:
         return verdict
     try:

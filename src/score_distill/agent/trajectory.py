@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from score_distill.api import AnswerType
+
 Author = Literal["student", "teacher"]
 Ending = Literal["answered", "out_of_steps", "out_of_context", "cut_off", "refused"]
 
@@ -23,6 +25,7 @@ class Task(Row):
     question: str
     answer: str
     documents: tuple[str, ...] = ()
+    answer_type: AnswerType | None = None
 
 
 class Step(Row):

@@ -17,6 +17,11 @@ class TaskSet(Model):
         "qa", description="qa: {id, question, answer}; gsm8k: answer after ####; chat: messages, answer last"
     )
     metric: Metric = Field("math", description="how an answer is compared with the reference")
+    answer_type: AnswerType | None = Field(
+        None,
+        description="under math, what the references are (docs/method.md), unless a row's own answerType says it; "
+        "by default each is found by how it is written",
+    )
     limit: int | None = Field(None, ge=1, le=10**9, description="take that many tasks, chosen by hash of the id")
 
 

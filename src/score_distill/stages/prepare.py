@@ -10,6 +10,7 @@ from pathlib import Path
 
 from score_distill.agent.decontamination import Contamination, Deduplicator
 from score_distill.agent.formats import read_tasks
+from score_distill.agent.grading.kinds import kind_of
 from score_distill.agent.seeds import part_of, round_of_task, share_of
 from score_distill.agent.trajectory import Task
 from score_distill.api import TaskSet
@@ -55,6 +56,8 @@ def run(config: StageConfig, store: Store) -> Summary:
                 continue
             part = part_of(task.id, spec.method.split, spec.seed)
             counts[part] += 1
+            if task.answer_type:
+                counts[f"{task.answer_type}_answers"] += 1
             if part == "sft":
                 rounds[round_of_task(task.id, part, spec.method.rounds, spec.seed)] += 1
             row = task.model_dump(mode="json") | ({"split": part} if part in ("sft", "rl") else {})
@@ -77,10 +80,15 @@ def run(config: StageConfig, store: Store) -> Summary:
 def tasks_of(
     frame: StageContext, tasks: TaskSet, repeated: Callable[[Task], object] = lambda _: None
 ) -> Iterator[Task]:
-    """The tasks of a set; with a limit, those whose ids come first by hash. ``repeated`` as in `read_tasks`."""
+    """The tasks of a set; with a limit, those whose ids come first by hash. ``repeated`` as in `read_tasks`.
+
+    Each has what its reference is, where answers are compared by that.
+    """
 
     def every(repeated: Callable[[Task], object] = lambda _: None) -> Iterator[Task]:
-        return read_tasks(open_data(tasks.uri, frame.places), tasks.format, tasks.uri, repeated)
+        for task in read_tasks(open_data(tasks.uri, frame.places), tasks.format, tasks.uri, repeated):
+            kind = task.answer_type or tasks.answer_type or (kind_of(task.answer) if tasks.metric == "math" else None)
+            yield task.model_copy(update={"answer_type": kind})
 
     if tasks.limit is None:
         return every(repeated)

@@ -72,11 +72,22 @@ async def test_what_rl_looks_at_comes_from_the_training_tasks_and_no_evaluation_
     assert {task.question for task in looked}.isdisjoint(row["question"] for row in held)
 
 
+async def test_what_each_reference_is_is_found_once_counted_and_may_be_given(make_place: MakePlace) -> None:
+    rows = ledger(60)
+    train = [{**row, "answer": text} for row, text in zip(rows, ["v1.10", "Paris", "(B)", "x+1"] * 15, strict=True)]
+    place = _of_train(await make_place(train), metric="math")
+    summary = await place.run("prepare")
+    assert {summary.counts[f"{kind}_answers"] for kind in ("code", "name", "choice", "expression")} == {15}
+    kinds = {row["answer_type"] for row in place.rows("prepare", "mentor.jsonl")}
+    assert kinds == {"code", "name", "choice", "expression"}
+
+    given = _of_train(place.again("given"), answer_type="name")
+    assert (await given.run("prepare")).counts["name_answers"] == 60
+
+
 async def test_a_limit_takes_the_same_tasks_from_a_longer_file(make_place: MakePlace) -> None:
     place = await make_place(ledger(60))
-    tasks = place.spec.tasks
-    limited = tasks.model_copy(update={"train": tasks.train.model_copy(update={"limit": 25})})
-    place = replace(place, spec=place.spec.model_copy(update={"tasks": limited}))
+    place = _of_train(place, limit=25)
     await place.run("prepare")
     chosen = _all(place)
     assert len(chosen) == 25
@@ -145,3 +156,10 @@ async def test_a_teacher_of_another_vocabulary_cannot_score_and_is_refused_befor
         await place.run("prepare")
     (place.folder / "teacher" / "tokenizer.json").write_bytes((place.folder / "base" / "tokenizer.json").read_bytes())
     assert (await place.run("prepare")).succeeded
+
+
+def _of_train(place: Place, **fields: object) -> Place:
+    """The place with other fields of its training set."""
+    tasks = place.spec.tasks
+    tasks = tasks.model_copy(update={"train": tasks.train.model_copy(update=fields)})
+    return replace(place, spec=place.spec.model_copy(update={"tasks": tasks}))
