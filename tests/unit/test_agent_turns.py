@@ -1,5 +1,7 @@
 """What a turn says and where it ends: thought, code or none, plan, and the tail that nobody runs or learns."""
 
+from itertools import product
+
 import pytest
 
 from score_distill.agent.turns import Turn, is_reasoning_mark, parse_turn, read_reply, without_reasoning, write_turn
@@ -286,6 +288,58 @@ def test_what_a_turn_says_and_where_it_ends(name: str):
 )
 def test_a_written_turn_reads_as_the_same_turn(turn):
     assert parse_turn(write_turn(turn)) == turn
+
+
+REASONING = [
+    "",
+    "<think>\n\n</think>\n",
+    "<think>r <code>bad</code></think>\n",
+    "<think>a<think>b</think>c <code>bad</code></think>",
+    "r\n```python\nbad\n```\n</think>\n",
+    "[THINK]<code>bad</code>[/THINK]",
+    "<|channel|>analysis<|message|>```python\nbad\n```<|end|><|start|>assistant<|channel|>final<|message|>",
+]
+PROSE = [
+    "",
+    "Here: `<code>` it is.\n",
+    "Not `</code>` yet.\n",
+    "I use a <code> block.\n",
+    "```text\n-\n```\n",
+    "```json\n{}\n```\n",
+    "```bash\nls\n```\n",
+]
+STEPS = [
+    "<thought>t</thought><code>x = 1</code>",
+    "<thought>t</thought>\n<code>\nx = 1\n</code>",
+    "<thought>t</thought>\n```py\nx = 1\n```",
+    "<thought>t</thought><code>```python\nx = 1\n```</code>",
+    "t\n```python\nx = 1\n```",
+    "t\n~~~python3\nx = 1\n~~~",
+    "t\n<CODE>\nx = 1\n</CODE>",
+]
+TAILS = [
+    "",
+    "\n",
+    "\nObservation: 5",
+    "\nObservation: bad\n<thought>u</thought><code>bad</code>",
+    "<thought>u</thought><code>bad</code>",
+    "\n```python\nbad\n```",
+    "\nOutput:\n```\nbad\n```",
+    "\nUser: and\n<code>bad</code>",
+    "<|im_end|>",
+    "\nThis prints 'it' and </code>.",
+    "\n<think>more</think><code>bad</code>",
+]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_step_is_the_same_whatever_stands_around_it(step: str):
+    for reasoning, prose, tail in product(REASONING, PROSE, TAILS):
+        text = reasoning + prose + step + tail
+        reply = read_reply(text)
+        assert (reply.turn.code, text[reply.end :]) == ("x = 1", tail)
+        assert parse_turn(reply.text) == reply.turn
+        assert "bad" not in reply.text
 
 
 @pytest.mark.parametrize("thought", ["Thought: go on", "thought :go on", "  First Thought: go on", "go on"])

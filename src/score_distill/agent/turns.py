@@ -257,7 +257,8 @@ def _block(text: str, opener: re.Match[str]) -> _Block:
     start = opener.end()
     if opener["fence"]:
         fence = opener["fence"].strip()
-        closing = _closing_fence(opener) if fence[0] == "~" else re.compile(rf"(?<!`)`{{{len(fence)},}}")
+        before, after = (r"^[ \t]*", r"(?![\w(~-])") if fence[0] == "~" else (r"(?<!`)", "")
+        closing = re.compile(rf"{before}{fence[0]}{{{len(fence)},}}{after}", re.MULTILINE)
         start = min(start + 1, len(text))
         indent = opener.start() + len(opener["fence"]) - len(opener["fence"].lstrip())
         indent -= text.rfind("\n", 0, indent) + 1
