@@ -380,7 +380,7 @@ async def test_a_forged_word_ends_the_step_and_is_believed_by_nobody(sandbox, co
     prelude = "import os, json, struct, time\ndef frame(m):\n    b = json.dumps(m).encode()\n"
     prelude += "    return struct.pack('>I', len(b)) + b\n"
     result = await attempt(sandbox, prelude + code)
-    ends = "os.write(3, frame({'answer'" in code  # and leave the output open, which a state may not
+    ends = "* 2)" in code  # with an answer and a state, and leave the output open, which a state may not
     assert (result.error, result.answer) == ("OSError" if ends else DIED, None), result.output
     assert "forged" not in result.output
 
@@ -446,7 +446,8 @@ PRINTED = {
     "signal handlers": "None",
 }  # fmt: skip
 RAISED = {
-    "AttributeError": ["smolagents CVE-2025-9959", "builtins gone"],
+    "AttributeError": ["smolagents CVE-2025-9959"],
+    "NameError": ["builtins gone"],
     "ZeroDivisionError": ["profile"],
     "ProcessDiedError": [
         "write gone", "trace", "audit hook", "atexit", "alarm", "deep recursion in C", "deep JSON",

@@ -169,9 +169,11 @@ async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _watch_machine(steps: Steps) -> None:
-    """Of the session that holds the most, end the largest step; or the largest state, when none of its steps runs."""
+    """Of the session that holds the most beside what all began with, end the largest step; or the largest state."""
     if steps.sessions and memory_watch.is_short():
-        pids = max((session.pids for session in steps.sessions), key=memory_watch.held)
+        begun_with = memory_watch.held([steps.zygote.channel.pid])
+        every = (session.pids for session in steps.sessions)
+        pids = max(every, key=lambda pids: memory_watch.held(pids) - begun_with * len(pids))
         if (pid := memory_watch.largest(pids & steps.running)) is not None:
             steps.stop(pid, outcome.MACHINE_FULL)
         elif (pid := memory_watch.largest(pids)) is not None:

@@ -66,12 +66,16 @@ def deleted(folder: Path) -> Path:
 
 def reopen(files: Collection[OpenFile], folder: Path) -> list[int]:
     """Descriptors of the same files below another folder, each standing where it stood."""
-    opened = []
-    for file in files:
-        descriptor = os.open(folder / file.path, file.flags & _CARRIED | os.O_NOFOLLOW | os.O_CLOEXEC)
-        opened.append(descriptor)
-        if not file.flags & os.O_DIRECTORY:
-            os.lseek(descriptor, file.position, os.SEEK_SET)
+    opened: list[int] = []
+    try:
+        for file in files:
+            opened.append(os.open(folder / file.path, file.flags & _CARRIED | os.O_NOFOLLOW | os.O_CLOEXEC))
+            if not file.flags & os.O_DIRECTORY:
+                os.lseek(opened[-1], file.position, os.SEEK_SET)
+    except OSError:
+        for descriptor in opened:
+            os.close(descriptor)
+        raise
     return opened
 
 

@@ -240,6 +240,7 @@ class Steps:
         """Whether ``pid`` is a child of the daemon that has not yet spoken; from now on it has."""
         if pid in self.pids or not is_child(pid):
             return False
+        self._reasons.pop(pid, None)
         self.pids.add(pid)
         return True
 
