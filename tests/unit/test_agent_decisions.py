@@ -2,7 +2,7 @@
 
 import pytest
 
-from score_distill.agent.equality import normal_code, same_effect, same_step
+from score_distill.agent.equality import normal_code, repeats, same_effect, same_step
 from score_distill.agent.rewards import Judged, reward
 from score_distill.agent.rl_starts import KEEP, items
 from score_distill.agent.seeds import part_of, seed_of, share_of
@@ -60,6 +60,15 @@ def test_same_effect_is_text_answer_and_state():
     assert same_effect(one, step("y", "1", answer="1", state="a"))
     for other in ({"observation": "2"}, {"answer": "2"}, {"answer": None}, {"state": "b"}):
         assert not same_effect(one, one.model_copy(update=other))
+
+
+def test_an_unknown_state_equals_none_not_even_an_unknown_one():
+    one, other = step("x = 1", state=None), step("y = 1", state=None)
+    assert not same_effect(one, other)
+    assert same_step(one, other) is None
+    assert not repeats(one, other)
+    assert same_step(one, step("x=1", state=None)) is True
+    assert repeats(one, step("x=1", state=None))
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ import copy
 import datetime
 import decimal
 import fractions
+import queue
 import random
 import types
+import zlib
 
 import numpy
 import pytest
@@ -184,6 +186,29 @@ def test_no_code_of_the_session_runs(tmp_path):
         types.new_class("Loud", (base,), {}, lambda body: body.update(dict.fromkeys(hooks, fail))) for base in BASES
     ]
     of(tmp_path, x=[kind() for kind in loud])
+
+
+def test_no_code_of_a_metaclass_a_property_or_a_value_within_runs(tmp_path):
+    def fail(*_):
+        raise AssertionError("called")
+
+    class Meta(type):
+        __hash__ = __eq__ = __getattribute__ = __instancecheck__ = fail
+
+    members = {"__slots__": ("n",), "__reduce__": fail, "__getstate__": fail, "__hash__": fail, "__eq__": fail}
+    loud = object.__new__(type.__call__(Meta, "A", (object,), members))
+    vars_hidden = type("B", (), {"__dict__": property(fail), "__class__": property(fail), "__repr__": fail})
+    zone = type("Z", (datetime.tzinfo,), {"utcoffset": fail, "__repr__": fail, "__reduce__": fail})()
+    held = [loud, vars_hidden(), datetime.datetime(2026, 1, 1, tzinfo=zone), range(1), slice(vars_hidden())]
+    assert of(tmp_path, x=held) is not None
+    assert of(tmp_path, x={(1, 2): loud}) is not None
+
+
+def test_what_cannot_be_seen_through_is_unknown(tmp_path):
+    with (tmp_path / "a").open("w") as file:
+        for hidden in (zlib.compressobj(), queue.SimpleQueue(), file):
+            assert of(tmp_path, x=[hidden]) is None
+    assert of(tmp_path, x=[file]) is not None
 
 
 BASES = (object, int, str, list, dict, tuple, set, collections.deque, decimal.Decimal)

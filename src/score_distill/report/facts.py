@@ -193,6 +193,13 @@ class Leaks(Fact):
     tasks: int = 0
 
 
+class States(Fact):
+    """Steps that the student was mentored on, and those whose state could not be told, which equals no other."""
+
+    steps: int = 0
+    unknown: int = 0
+
+
 class Problem(Fact):
     step: str
     text: str
@@ -217,4 +224,5 @@ class Facts(Fact):
     samples: tuple[Sample, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     leaks: Leaks = Leaks()
+    states: States = States()
     problems: tuple[Problem, ...] = ()

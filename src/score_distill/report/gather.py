@@ -92,6 +92,7 @@ def gather(store: Store, run: str) -> Facts:
         samples=mentoring.samples(),
         dropped=tuple(all_dropped(readers, mentoring)),
         leaks=mentoring.leaks(),
+        states=mentoring.states(),
         problems=tuple(problem for name, manifest in done.items() for problem in problems(name, manifest)),
     )
 

@@ -11,7 +11,7 @@ from heapq import nsmallest
 from itertools import chain, zip_longest
 
 from score_distill.agent.trajectory import Correction, Mentored, Step
-from score_distill.report.facts import CorrectionsPerTask, Leaks, Sample, SampleStep
+from score_distill.report.facts import CorrectionsPerTask, Leaks, Sample, SampleStep, States
 from score_distill.report.sanitize import legible, one_line
 
 SAMPLES = 12
@@ -31,6 +31,7 @@ class MentorFold:
         self.set_aside: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.leaked_repairs = 0
         self.leaked_tasks = 0
+        self.told: Counter[bool] = Counter()  # whether the state after a step is known
         self.candidates: defaultdict[int, list[tuple[Place, Sample]]] = defaultdict(list)
 
     def add(self, row: Mentored, step: str = "mentor") -> None:
@@ -38,6 +39,8 @@ class MentorFold:
         self.first_errors.update(one.k for one in row.corrections)
         self.leaked_repairs += row.leaks
         self.leaked_tasks += row.leaks > 0
+        for trajectory in (*row.attempts, row.trajectory):
+            self.told.update(one.state is not None for one in trajectory.steps)
         if row.outcome in ("solved", "corrected"):
             self.right_after[len(row.corrections)] += 1
         if row.outcome == "set_aside":
@@ -68,6 +71,9 @@ class MentorFold:
 
     def leaks(self) -> Leaks:
         return Leaks(repairs=self.leaked_repairs, tasks=self.leaked_tasks)
+
+    def states(self) -> States:
+        return States(steps=self.told.total(), unknown=self.told[False])
 
 
 def sample(row: Mentored, correction: Correction) -> Sample:

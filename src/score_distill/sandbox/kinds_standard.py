@@ -75,13 +75,13 @@ def _deque(value: Any) -> Parts:
 
 
 def _named(value: Any) -> Parts:
-    return (str(value.__qualname__).encode(),), []
+    return (value.__name__.encode("utf-8", "surrogatepass"),), [value.__objclass__]
 
 
 def _bound(value: Any) -> Parts:
     """A function in C, and the object that it is a method of."""
     of = value.__self__
-    return (str(value.__qualname__).encode(),), [] if type(of) is types.ModuleType else [of]
+    return (value.__name__.encode(),), [] if type(of) is types.ModuleType else [of]
 
 
 def _function(value: types.FunctionType) -> Parts:

@@ -55,6 +55,12 @@ def test_histograms_and_leaks() -> None:
     assert found.set_aside == {"mentor": {"no JSON": 1}}
 
 
+def test_unknown_states_are_counted() -> None:
+    lost = Trajectory(task="a", steps=(turn(), turn().model_copy(update={"state": None})), ending="answered")
+    found = folded([*ROWS, ROWS[0].model_copy(update={"attempts": (lost,)})]).states()
+    assert (found.steps, found.unknown) == (len(ROWS) + 3, 1)
+
+
 def test_samples_are_few_spread_over_k_and_the_same_in_any_order() -> None:
     rows = [mentored(f"t{i}", "corrected", correction(1 if i < 900 else i % 5 + 1)) for i in range(1000)]
     found = folded(rows).samples()
