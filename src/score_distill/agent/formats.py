@@ -134,10 +134,16 @@ def _object(line: bytes) -> dict[str, Any]:
     try:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 ({error}); is it Latin-1 or Windows-1252? Save the file as UTF-8") from None
-    row = json.loads(
-        text, parse_int=_number, parse_float=_number, parse_constant=_no_number, object_pairs_hook=_without_doubles
-    )
+        raise ValueError(
+            f"not UTF-8: can't decode byte 0x{error.object[error.start]:02x} at {error.start + 1}; is it Latin-1 or "
+            "Windows-1252? Save the file as UTF-8"
+        ) from None
+    try:
+        row = json.loads(
+            text, parse_int=_number, parse_float=_number, parse_constant=_no_number, object_pairs_hook=_without_doubles
+        )
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at character {error.pos + 1}") from None
     if not isinstance(row, dict):
         raise ValueError(f"expected a JSON object, found {_kind(row)}")
     return row

@@ -43,10 +43,10 @@ _BEGINNINGS = {
     b"\xfe\xff": ("UTF-16 text", "save it as UTF-8"),
 }
 _TEXTS = {
-    rb"<": ("an HTML or XML page, such as a login or an error", "download the file again"),
+    rb"<[!?a-zA-Z]": ("an HTML or XML page, such as a login or an error", "download the file again"),
     rb"\[": ("a JSON array", "write its objects one a line, such as by jq -c '.[]'"),
     rb"\{[^\n]*\},\s*\n": ("JSON objects with commas between them", "drop the commas at the ends of lines"),
-    rb"\{(?:[^\n]*[,{\[])?\s*\n": (
+    rb"\{(?:[^\n]*[,{\[:])?\s*\n": (
         "one JSON object over several lines",
         "write each object on one line, such as by jq -c",
     ),
