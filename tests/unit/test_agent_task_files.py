@@ -139,7 +139,7 @@ FAULTS = {
     # lines
     "half a row": (ROW + ROW[:12], "t.jsonl:2: "),
     "Latin-1": (ROW + '{"question": "é", "answer": "1"}'.encode("latin-1"), "t.jsonl:2: not UTF-8"),
-    "two rows in a line": (ROW.strip() * 2, "t.jsonl:1: Extra data"),
+    "two rows in a line": (ROW.strip() * 2, "t.jsonl:1: not JSON: Extra data at character 33"),
     "a list in a line": (ROW + b"[1, 2]\n", "t.jsonl:2: expected a JSON object, found list"),
     "a number in a line": (b"7\n", "t.jsonl:1: expected a JSON object, found number"),
     "comments": (b"// tasks\n" + ROW, "t.jsonl:1: not JSON: Expecting value at character 1"),
