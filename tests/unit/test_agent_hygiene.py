@@ -46,7 +46,8 @@ def test_a_run_of_words_may_go_from_question_to_document():
 
 def test_short_texts_match_only_whole():
     contamination = known(task("2 + 2 = ?"))
-    assert contamination.match(task("2 2"))
+    assert contamination.match(task("2+2 =?"))
+    assert contamination.match(task("2 - 2 = ?")) is None
     assert contamination.match(task("What is 2 + 2 = ?")) is None
 
 
@@ -101,3 +102,72 @@ def test_a_nearly_equal_chinese_training_task_is_a_double():
 def test_empty_texts_are_no_trouble():
     doubles = Deduplicator()
     assert [doubles.match(task("?", name=name)) is None for name in ("one", "two")] == [True, False]
+
+
+SYSTEM = (
+    "You are a careful assistant who solves word problems step by step, writes down every intermediate result, and "
+    "ends with the final number alone on the last line of the reply."
+)
+PASSAGE = (
+    "The lighthouse at Cape Sorrow was built in 1871 by the brothers Amund and Nils Berge, who had learned their trade "
+    "in Bergen; it burned down in the great storm of 1903 and was raised again in stone two years later."
+)
+
+
+def answered(question: str, answer: str, *documents: str) -> Task:
+    return Task(id=question, question=question, answer=answer, documents=documents)
+
+
+def test_a_system_prompt_or_passage_of_many_tasks_is_no_overlap():
+    for shared in (SYSTEM, PASSAGE):
+        held = [answered(f"{shared}\n\nHow old is Ben number {n}?", str(n)) for n in range(4)]
+        train = [answered(f"{shared}\n\nHow many cups has Mia on day {n} of the week?", str(n)) for n in range(6)]
+        contamination = known(*held)
+        for one in train:
+            contamination.see(one)
+        assert [contamination.match(one) for one in train] == [None] * 6
+        leaked = f"{shared}\n\nPlease note: {LONG}. How many?"
+        contamination.add("other", [answered(f"{LONG}. How many are there?", "49")])
+        assert (
+            contamination.match(answered(leaked, "49")).why == f"shares {GRAM} words in a row with an evaluation task"
+        )
+
+
+def test_a_leaked_question_that_stands_in_many_training_tasks_is_still_an_overlap():
+    contamination = known(answered(f"{LONG}. How many?", "49"))
+    train = [answered(f"Puzzle {n}: {LONG}. Well?", "49") for n in range(5)]
+    for one in train:
+        contamination.see(one)
+    assert all(contamination.match(one) for one in train)
+
+
+def test_questions_about_one_passage_are_different_tasks():
+    asked = {
+        "Who built the lighthouse?": "Amund and Nils Berge",
+        "When was it built?": "1871",
+        "Where had they learned their trade?": "Bergen",
+        "Was it built of wood at first?": "yes",
+        "Was it destroyed by a storm?": "yes",
+    }
+    doubles = Deduplicator()
+    for question, answer in asked.items():
+        assert doubles.match(answered(f"{PASSAGE}\n\n{question}", answer)) is None
+        assert doubles.match(answered(question, answer, PASSAGE)) is None
+
+
+def test_operators_units_and_answers_tell_tasks_apart():
+    doubles = Deduplicator()
+    told = "A field is forty paces long and twenty paces wide and somebody walks around all of it twice a day: "
+    for question, answer in [
+        ("x+y", "3"),
+        ("x-y", "3"),
+        ("x*y", "3"),
+        ("x/y", "3"),
+        ("x < y", "3"),
+        ("x <= y", "3"),
+        (f"{told} how far is 5 km?", "3"),
+        (f"{told} how far is 5 miles?", "3"),
+        (f"{told} how far is it?", "3"),
+        (f"{told} how far is it!", "4"),
+    ]:
+        assert doubles.match(answered(question, answer)) is None, question

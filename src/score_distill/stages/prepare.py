@@ -35,6 +35,8 @@ def run(config: StageConfig, store: Store) -> Summary:
     for one in spec.tasks.eval:
         counts[f"eval_{one.name}"] = contamination.add(one.name, tasks_of(frame, one, repeated_eval.append))
     counts["repeated_eval"] = len(repeated_eval)
+    for task in tasks_of(frame, spec.tasks.train):
+        contamination.see(task)
     doubles = Deduplicator()
     parts: dict[str, Path] = {name: frame.work / name for name in {*FILES.values(), "dropped.jsonl"}}
     files = {name: path.open("w", encoding="utf-8") for name, path in parts.items()}
