@@ -44,7 +44,7 @@ _BEGINNINGS = {
 }
 _TEXTS = {
     rb"<[!?a-zA-Z]": ("an HTML or XML page, such as a login or an error", "download the file again"),
-    rb"\[": ("a JSON array", "write its objects one a line, such as by jq -c '.[]'"),
+    rb"\[\s*(?:\{|\Z)": ("a JSON array", "write its objects one a line, such as by jq -c '.[]'"),
     rb"\{[^\n]*\},\s*\n": ("JSON objects with commas between them", "drop the commas at the ends of lines"),
     rb"\{(?:[^\n]*[,{\[:])?\s*\n": (
         "one JSON object over several lines",
