@@ -69,7 +69,11 @@ class _Patience:
 
     def __call__(self) -> None:
         self._asked += 1
-        if not self._asked % 64 and process_time() > self._end:
+        if not self._asked % 64:
+            self.look()
+
+    def look(self) -> None:
+        if process_time() > self._end:
             raise Unknown("in time")
 
 
@@ -122,7 +126,9 @@ def _in_order(bag: Bag, ranks: "_Ranks") -> Iterator[Parts]:
         order = sorted(range(len(firsts)), key=firsts.__getitem__)
         yield _items([firsts[place] for place in order])
     elif _are_plain(firsts):
+        ranks.patience.look()
         spelled = list(map(_scalars, firsts))
+        ranks.patience.look()
         if not bag.paired:
             spelled.sort()
             yield map(b"".join, _chunks(spelled)), []
@@ -149,6 +155,10 @@ def _chunks(items: list[Any]) -> Iterator[list[Any]]:
 
 
 def _are_plain(items: list[Any]) -> bool:
+    return all(map(_are_few_plain, _chunks(items)))
+
+
+def _are_few_plain(items: list[Any]) -> bool:
     most = 8 * len(items) + _CHUNK
     for _ in range(_DEEP + 1):
         kinds = set(map(id, map(type, items)))
@@ -173,18 +183,18 @@ class _Ranks:
     """Digests of values apart from what is around them, to sort them by; each value is gone through once."""
 
     def __init__(self, patience: _Patience, reader: Reader) -> None:
-        self._patience = patience
+        self.patience = patience
         self._reader = reader
         self._known: dict[int, bytes] = {}
         self._held: list[Any] = []  # keeps ids from being used again
 
     def of(self, root: Any) -> bytes:
-        self._patience()
+        self.patience()
         if type(root) is tuple and _PLAIN.issuperset(map(id, map(type, root))):
             return _scalars(root)
         pending: list[tuple[Any, bytes, list[Any] | None]] = [(root, b"", None)]
         while pending:
-            self._patience()
+            self.patience()
             value, form, children = pending.pop()
             if children is not None:
                 self._known[id(value)] = hashlib.blake2b(form + self._joined(value, children), digest_size=16).digest()
