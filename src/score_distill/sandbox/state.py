@@ -57,7 +57,8 @@ def _digest(namespace: Mapping[str, Any], folder: str) -> str:
 def _roots(namespace: Mapping[str, Any]) -> list[Any]:
     variables = {name: namespace[name] for name in sorted(namespace) if not name.startswith("__")}
     limits = (sys.getrecursionlimit(), sys.get_int_max_str_digits())
-    return [variables, random.getstate(), decimal.getcontext(), limits, dict(os.environ), kinds_science.settings()]
+    settings = [limits, decimal.Context.__repr__(decimal.getcontext()), sorted(os.environ.items())]
+    return [variables, random.getstate(), settings, kinds_science.settings()]
 
 
 class _Patience:
