@@ -25,7 +25,7 @@ class Limits:
     memory_bytes: int = 256 * MIB  # of one branch, beyond what the zygote holds
     session_memory_bytes: int = 1024 * MIB  # of all states of one session and the steps that run from them
     code_bytes: int = MIB
-    report_bytes: int = 1 << 16  # what a step says at once: its answer, or a tool's arguments
+    report_bytes: int = 1 << 14  # what a step says at once: its answer, or a tool's arguments
     message_bytes: int = 4 * MIB  # a tool's reply
     output_bytes: int = MIB  # printing more than this ends the step
     observation_chars: int = 4096  # what the model sees of it; the middle is cut
@@ -56,7 +56,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "memory_bytes": (16 * MIB, 1 << 40),
     "session_memory_bytes": (16 * MIB, 1 << 40),
     "code_bytes": (1, 16 * MIB),
-    "report_bytes": (1 << 16, MIB),
+    "report_bytes": (1 << 14, MIB),
     "message_bytes": (1024, 64 * MIB),
     "output_bytes": (1024, 64 * MIB),
     "observation_chars": (128, 10 * MIB),

@@ -34,7 +34,7 @@ FORK_FLAGS = 0x8000 | signal.SIGCHLD  # CLONE_PARENT: a child of the daemon
 PR_SET_PDEATHSIG = 1
 TOKEN = struct.Struct("=Q")
 
-_LINE_CHARS = 4096  # of an error, so that its report is never too long
+_LINE_CHARS = 2048  # of an error, so that its report is never too long
 _HEADER = struct.Struct(">I")
 _CLONE = {"x86_64": 56, "aarch64": 220}[platform.machine()]
 _LANDLOCK_RESTRICT_SELF = 446
@@ -240,11 +240,11 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a tool takes numbers, text, lists and dicts, not {type(value).__name__}")
 
 
-_encoder = json.JSONEncoder(default=_plain)
+_encoder = json.JSONEncoder(default=_plain, ensure_ascii=False)
 
 
 def _encode(message: Mapping[str, Any]) -> bytes:
-    return _encoder.encode(message).encode()
+    return _encoder.encode(message).encode("utf-8", "surrogatepass")
 
 
 def packed(body: bytes) -> bytes:
