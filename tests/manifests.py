@@ -73,6 +73,8 @@ BETWEEN_FIELDS: list[Fault] = [
     ("spec.method.agent", {"maxSteps": 1}, "maxSteps must be at least 2"),
     ("spec.method.agent", {"stepTokens": 8192}, "student.serving.contextLength"),
     ("spec.student.serving", {"contextLength": 1024}, "student.serving.contextLength"),
+    ("spec.student.serving", {"dtype": "float32"}, "needs resources.trainer.dtype float32"),
+    ("spec.student.serving.args", [""], "spec.student.serving.args[0]"),
     ("spec.teacher.serving", {"contextLength": 1024}, "teacher.serving.contextLength"),
     ("spec.method.rl.rewards", {"final": 0.1}, "rewards must not grow"),
     ("spec.method.rl.rewards", {"avoid": 0.6}, "rewards must not grow"),

@@ -133,6 +133,12 @@ RULES: dict[str, list[Rule]] = {
             "search must be given when tools contains search, and only then",
             "tools",
         ),
+        rule(
+            "self.?student.?serving.?dtype.orValue('') != 'float32' || "
+            "self.?resources.?trainer.?dtype.orValue('') == 'float32'",
+            "student.serving.dtype float32 needs resources.trainer.dtype float32",
+            "student.serving.dtype",
+        ),
         _fewer_step_tokens("student"),
         _fewer_step_tokens("teacher", "has(self.teacher.endpoint) || "),
         rule(

@@ -118,6 +118,11 @@ def contradictions(run: DistillationRun) -> tuple[str, ...]:
             f"spec.teacher.serving.contextLength ({spec.teacher.serving.context_length})",
         ),
         (
+            spec.student.serving.dtype == "float32" != spec.resources.trainer.dtype,
+            f"spec.student.serving.dtype: float32; must be bfloat16, or spec.resources.trainer.dtype float32 (weights "
+            f"that were trained in {spec.resources.trainer.dtype} do not compute the same in float32)",
+        ),
+        (
             scored and spec.teacher.model is None,
             "spec.method.rl.controls: OnPolicyDistillation; needs spec.teacher.model (the tokenizer of an endpoint "
             "or of a shared Teacher cannot be compared with the student's)",

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from score_distill.agent.chat import ChatFormat, ChatFormatError, encode, trained
+from score_distill.agent.chat import ChatFormat, encode, trained
+from score_distill.agent.chat_template import ChatFormatError
 from score_distill.agent.codeact import sampled
 from score_distill.agent.completer import Completion, Usage
 from score_distill.agent.trajectory import Step
@@ -309,11 +310,25 @@ def test_templates_that_cannot_be_used(broken: Path, template: str | None, says:
         ChatFormat(broken)
 
 
-def test_a_template_that_drops_the_instructions_is_refused(broken: Path):
-    with_template(broken, CHATML.replace("in messages", "in messages if message.role != 'system'"))
+DROPS_SYSTEM = CHATML.replace("in messages", "in messages if message.role != 'system'")
+NO_SYSTEM = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
+)
+
+
+@pytest.mark.parametrize("template", [DROPS_SYSTEM, NO_SYSTEM])
+def test_where_a_template_takes_no_system_message_the_users_begins_with_it(broken: Path, template: str):
+    with_template(broken, template)
     chat = ChatFormat(broken)
-    with pytest.raises(ChatFormatError, match="leaves out the system message"):
-        chat.opening(OPENING)
+    system, user = OPENING
+    merged = {"role": "user", "content": f"{system['content']}\n\n{user['content']}"}
+    assert chat.opening(OPENING) == chat.opening([merged])
+
+
+def test_the_file_chat_template_json_counts_last(broken: Path):
+    with_template(broken, "")
+    (broken / "chat_template.json").write_text(json.dumps({"chat_template": CHATML}))
+    assert len(ChatFormat(broken).end_of_turn) == 1
 
 
 def test_the_file_chat_template_jinja_counts_first(broken: Path):

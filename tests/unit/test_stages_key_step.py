@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from score_distill.agent.chat import Message
+from score_distill.agent.chat_template import Message
 from score_distill.agent.completer import Completion, Usage
 from score_distill.agent.judge import Judge
 from score_distill.agent.rl_starts import Item

@@ -6,31 +6,21 @@ sum of these pieces, in collection, training and serving alike. What models, too
 control tokens as plain text, so nobody can forge a turn.
 """
 
-import json
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from jinja2 import TemplateError, nodes
-from jinja2.ext import Extension
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from score_distill.agent.chat_template import ChatFormatError, ChatTemplate, Message
 from score_distill.agent.trajectory import Step
 from score_distill.agent.turns import is_reasoning_mark
-from score_distill.errors import BadInput
 
-Message = dict[str, str]
 TAGS = {f"<{end}{name}>" for name in ("code", "thought", "first_thought") for end in ("", "/")}
 _USER, _TURN, _NEXT = "\ue000user\ue001", "\ue000turn\ue001", "\ue000next\ue001"
-
-
-class ChatFormatError(BadInput):
-    """The model folder's tokenizer or chat template cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +34,13 @@ class Encoded:
 class ChatFormat:
     """How one model writes conversations.
 
+    ``day`` is what a template that asks for the date is told, today when None.
+
     Raises ChatFormatError when the folder has no usable tokenizer.json, no chat template, a template whose assistant
     turns do not end in a special token, or the tags of the turn format as special tokens.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, day: date | None = None) -> None:
         self.folder = folder
         if not (folder / "tokenizer.json").is_file():
             raise ChatFormatError(f"{folder}: no tokenizer.json; save the model with a fast tokenizer")
@@ -58,23 +50,9 @@ class ChatFormat:
         except Exception as error:  # tokenizers raises nothing narrower
             raise ChatFormatError(f"{folder}: tokenizer.json cannot be read: {error}") from error
         self._content.encode_special_tokens = True
-        config = _read_json(folder / "tokenizer_config.json")
-        self._tokens = {
-            name: value["content"] if isinstance(value, dict) else value
-            for name in ("bos_token", "eos_token", "pad_token", "unk_token")
-            if (value := config.get(name)) is not None
-        }
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
-        )
-        environment.globals["raise_exception"] = _refuse
-        environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
-        try:
-            self._template = environment.from_string(_template(folder, config))
-        except TemplateError as error:
-            raise ChatFormatError(f"{folder}: the chat template is not Jinja: {error}") from error
+        self._template = ChatTemplate(folder, day)
         conversation = [_message("user", _USER), _message("assistant", _TURN), _message("user", _NEXT)]
-        rendered = self._render(conversation)
+        rendered = self._template.render(conversation)
         try:
             between = rendered[rendered.index(_TURN) + len(_TURN) : rendered.index(_NEXT)]
         except ValueError:
@@ -104,9 +82,15 @@ class ChatFormat:
         return self.end_of_turn[-1]
 
     def opening(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """The ids before the first assistant turn, for messages such as [system, user]."""
+        """The ids before the first assistant turn, for messages such as [system, user].
+
+        Where the template knows no system message, its text begins the user's.
+        """
+        if messages[0]["role"] == "system" and not self._template.takes_system:
+            system, user, *others = messages
+            messages = [_message("user", f"{system['content']}\n\n{user['content']}"), *others]
         marks = [f"\ue000{n}\ue001" for n in range(len(messages))]
-        rendered = self._render([_message(m["role"], mark) for m, mark in zip(messages, marks, strict=True)])
+        rendered = self._template.render([_message(m["role"], mark) for m, mark in zip(messages, marks, strict=True)])
         ids: list[int] = []
         for message, mark in zip(messages, marks, strict=True):
             before, found, rendered = rendered.partition(mark)
@@ -141,12 +125,6 @@ class ChatFormat:
     def _scaffold(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def _render(self, messages: list[Message]) -> str:
-        try:
-            return self._template.render(messages=messages, add_generation_prompt=True, **self._tokens)
-        except TemplateError as error:
-            raise ChatFormatError(f"{self.folder}: the chat template fails: {error}") from error
-
 
 def encode(chat: ChatFormat, opening: Sequence[int], steps: Sequence[Step]) -> Encoded:
     """The conversation so far, ready for the next turn; sampled turns keep the very ids that were sampled."""
@@ -172,41 +150,5 @@ def observed(step: Step) -> str:
     return f"Observation: {step.observation}"
 
 
-class _Generation(Extension):
-    """The tags ``{% generation %}`` of templates that mark what assistants write; they print nothing."""
-
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
 def _message(role: str, content: str) -> Message:
     return {"role": role, "content": content}
-
-
-def _refuse(message: str) -> None:
-    raise TemplateError(message)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
-    except ValueError as error:
-        raise ChatFormatError(f"{path}: not JSON: {error}") from error
-
-
-def _template(folder: Path, config: dict[str, Any]) -> str:
-    file = folder / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text("utf-8")
-    template = config.get("chat_template")
-    if isinstance(template, list):
-        template = {one["name"]: one["template"] for one in template}.get("default")
-    if not template:
-        raise ChatFormatError(
-            f"{folder}: no chat template (chat_template.jinja, or chat_template in tokenizer_config.json); "
-            "use an instruct model, or add the template it was trained with"
-        )
-    return str(template)

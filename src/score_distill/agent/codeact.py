@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from score_distill.agent import prompts
-from score_distill.agent.chat import ChatFormat, Message, encode
+from score_distill.agent.chat import ChatFormat, encode
+from score_distill.agent.chat_template import Message
 from score_distill.agent.completer import Completer, Completion, ContextOverflow, RequestRefused, warmer
 from score_distill.agent.environment import EnvState, SnapshotPool
 from score_distill.agent.seeds import seed_of

@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self, TypeVar
 import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from score_distill.agent.chat import Message
+from score_distill.agent.chat_template import Message
 from score_distill.api import Sampling
 from score_distill.contract import Served
 from score_distill.errors import BadInput, Infrastructure

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from score_distill.agent import prompts
 from score_distill.agent.answers import check
-from score_distill.agent.chat import Message
+from score_distill.agent.chat_template import Message
 from score_distill.agent.completer import Completer, ContextOverflow, RequestRefused, warmer
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Step, Task, Verdict

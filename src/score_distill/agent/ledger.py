@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from score_distill.agent.chat import Message
+from score_distill.agent.chat_template import Message
 from score_distill.agent.completer import Completer, Completion, Usage
 from score_distill.api import Sampling
 from score_distill.errors import BudgetSpent

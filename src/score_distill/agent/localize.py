@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from score_distill.agent import prompts
-from score_distill.agent.chat import Message
+from score_distill.agent.chat_template import Message
 from score_distill.agent.codeact import Actor, AgentState, CutOff, ModelTurn, take
 from score_distill.agent.completer import Completer, Completion, ContextOverflow, RequestRefused
 from score_distill.agent.environment import SnapshotPool

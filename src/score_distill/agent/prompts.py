@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from score_distill.agent.chat import Message, observed
+from score_distill.agent.chat import observed
+from score_distill.agent.chat_template import Message
 from score_distill.agent.tools import Words
 from score_distill.agent.trajectory import Step, Task
 from score_distill.agent.turns import Turn as Turn

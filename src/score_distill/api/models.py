@@ -16,7 +16,7 @@ class Serving(Model):
     context_length: int = Field(
         8192, ge=128, le=1_048_576, description="tokens of question, steps and observations together"
     )
-    args: tuple[Annotated[str, StringConstraints(max_length=256)], ...] = Field(
+    args: tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...] = Field(
         (), max_length=64, description="further arguments for vLLM"
     )
 

@@ -136,7 +136,7 @@ async def floor(
         student = await _client(stack, served, concurrency)
         most = max(1, config.spec.teacher.concurrency // config.workers)
         teacher = await _client(stack, config.teacher, min(concurrency, most))
-        chat = ChatFormat(Path(served.model_dir)) if served and served.model_dir else None
+        chat = ChatFormat(Path(served.model_dir), frame.day) if served and served.model_dir else None
         search = await stack.enter_async_context(searching(frame))
         yield RolloutContext(frame, sandbox, ledger, student, teacher, chat, search)
 

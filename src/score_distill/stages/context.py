@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ from score_distill.agent.prompts import PROMPT_VERSION
 from score_distill.api import kind_of, settled
 from score_distill.artifacts.models import model_folder
 from score_distill.artifacts.steps import Manifest, StepReader, StepWriter
-from score_distill.artifacts.store import Store
+from score_distill.artifacts.store import Store, StoreMissing
 from score_distill.artifacts.uris import UriResolver
 from score_distill.contract import Progress, Served, StageConfig, Summary
 from score_distill.work_folder import WorkFolder, worker_of
@@ -53,6 +53,14 @@ class StageContext:
         base = Path(self.config.base)
         claims = Path(os.environ.get("SCORE_CLAIMS", "/claims"))
         return UriResolver(base=base, cache=self.work.parent / "cache", claims=claims, environ=os.environ)
+
+    @cached_property
+    def day(self) -> date:
+        """The day that the run began, as its first step recorded it."""
+        try:
+            return self.input("prepare").manifest.started.date()
+        except StoreMissing:
+            return self.started.date()
 
     def input(self, step: str) -> StepReader:
         return StepReader(self.store, self.config.run, step)

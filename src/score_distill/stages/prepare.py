@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from score_distill.agent.chat_models import check_student, check_teacher
 from score_distill.agent.decontamination import Contamination, Deduplicator
 from score_distill.agent.formats import read_tasks
 from score_distill.agent.grading.kinds import kind_of
@@ -15,6 +16,7 @@ from score_distill.agent.seeds import part_of, round_of_task, share_of
 from score_distill.agent.trajectory import Task
 from score_distill.api import TaskSet
 from score_distill.artifacts.data import open_data
+from score_distill.artifacts.models import model_folder
 from score_distill.artifacts.store import Store
 from score_distill.artifacts.vocabulary import check_vocabularies
 from score_distill.contract import StageConfig, Summary
@@ -30,6 +32,7 @@ def run(config: StageConfig, store: Store) -> Summary:
     spec = config.spec
     if "OnPolicyDistillation" in spec.method.rl.controls:
         check_vocabularies(spec.student.model, str(spec.teacher.model), frame.places)
+    _check_models(frame)
     contamination, counts, rounds = Contamination(), Counter[str](), Counter[int]()
     repeated_eval: list[Task] = []
     for one in spec.tasks.eval:
@@ -77,6 +80,20 @@ def run(config: StageConfig, store: Store) -> Summary:
         path.unlink()
     frame.progress(counts["read"], counts["read"], "tasks", now=True)
     return frame.finish(dict(counts))
+
+
+def _check_models(frame: StageContext) -> None:
+    """Raise BadInput where a later step could not speak to a model, before one is served or paid."""
+    student, teacher = frame.config.spec.student, frame.config.spec.teacher
+    try:
+        check_student(model_folder(student.model, frame.places, weights=False))
+    except BadInput as error:
+        raise BadInput(f"spec.student.model: {error}") from error
+    if teacher.model is not None:
+        try:
+            check_teacher(model_folder(teacher.model, frame.places, weights=False), teacher.serving)
+        except BadInput as error:
+            raise BadInput(f"spec.teacher.model: {error}") from error
 
 
 def tasks_of(

@@ -39,7 +39,7 @@ def _run(frame: StageContext, lead: bool) -> Summary:
     me = launch.join(os.environ)
     source = frame.model("base" if step == "warmup" else "warmup")
     rows = frame.work / f"rows-{me.rank}.jsonl"  # the ranks may share no disk
-    write_rows(frame, ChatFormat(source), rows)
+    write_rows(frame, ChatFormat(source, frame.day), rows)
     steps = frame.input(frame.inputs_of("sft")[-1]).manifest.counts["steps"] if step == "imitate" else None
     settings = train_config(frame.config.spec, training(frame), steps)
     curve = Curve(frame, "steps") if lead else None

@@ -1,6 +1,7 @@
 """prepare: splits that share no task, what is dropped and why, limits, and faults that cost nothing."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -150,7 +151,7 @@ async def test_a_teacher_of_another_vocabulary_cannot_score_and_is_refused_befor
     vocab = found["model"]["vocab"]
     first, second = list(vocab)[5:7]
     vocab[first], vocab[second] = vocab[second], vocab[first]
-    (place.folder / "teacher").mkdir()
+    shutil.copytree(place.folder / "base", place.folder / "teacher")
     (place.folder / "teacher" / "tokenizer.json").write_text(json.dumps(found))
     with pytest.raises(BadInput, match=r"^spec\.method\.rl\.controls: OnPolicyDistillation; .* 2 of .* ids differ"):
         await place.run("prepare")

@@ -17,10 +17,11 @@ from uuid import uuid4
 import aiohttp
 
 from score_distill import secret_keys
+from score_distill.agent.chat_models import check_student, check_teacher
 from score_distill.agent.formats import read_tasks
 from score_distill.api import Endpoint, SecretKey, Serving
 from score_distill.artifacts.data import open_data
-from score_distill.artifacts.models import ModelNotUsable, check_model, model_folder
+from score_distill.artifacts.models import check_model, model_folder
 from score_distill.artifacts.pages import read_pages
 from score_distill.artifacts.store import StoreError
 from score_distill.artifacts.vocabulary import check_vocabularies
@@ -28,6 +29,8 @@ from score_distill.contract import ON_POLICY
 from score_distill.control.pipeline import Step
 from score_distill.errors import BadInput
 from score_distill.executors.local.layout import RunPaths
+from score_distill.serving import vllm
+from score_distill.serving.arguments import refusal
 
 FIRST_LINES = 1000
 FREE_BYTES, FREE_MODELS = 2**30, 8
@@ -70,6 +73,7 @@ async def preflight(site: RunPaths, steps: Collection[Step]) -> None:
         except BadInput as error:
             faults.append(str(error))
     faults += _packages(site, needs)
+    faults += await asyncio.to_thread(lambda: list(_arguments(site, needs)))
     faults += _room(site, folders)
     if "teacher" in needs and teacher.endpoint is not None:
         try:
@@ -133,7 +137,11 @@ def _model(site: RunPaths, path: str, uri: str, serving: Serving | None) -> Path
     try:
         folder = model_folder(uri, site.places)
         check_model(folder, uri)
-    except (ModelNotUsable, StoreError) as error:
+        if path == "spec.student":
+            check_student(folder)
+        else:
+            check_teacher(folder, site.run.spec.teacher.serving)
+    except (BadInput, StoreError) as error:
         raise BadInput(f"{path}.model: {error}") from error
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     longest = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
@@ -143,6 +151,18 @@ def _model(site: RunPaths, path: str, uri: str, serving: Serving | None) -> Path
             f"of {uri} (max_position_embeddings)"
         )
     return folder
+
+
+def _arguments(site: RunPaths, needs: Collection[str]) -> Iterator[str]:
+    """What vLLM's parser says of ``serving.args``; of those that the product gives itself its tests know."""
+    spec = site.run.spec
+    for role, serving in (("student", spec.student.serving), ("teacher", spec.teacher.serving)):
+        if not serving.args or role not in needs or (role == "teacher" and spec.teacher.model is None):
+            continue
+        command = vllm.command(Path(role), role, serving, 1, site.machine)
+        environ = vllm.environ(site.environ, site.machine, site.work / "vllm", managed=False)
+        if said := refusal(command, environ):
+            yield f"spec.{role}.serving.args: {list(serving.args)}; vLLM refuses: {said}"
 
 
 def _packages(site: RunPaths, needs: Collection[str]) -> Iterator[str]:

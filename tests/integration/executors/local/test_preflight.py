@@ -1,6 +1,7 @@
 """What stands in the way is told before anything is spent: real files, real folders, a real HTTP endpoint."""
 
 import json
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from score_distill.executors.local.preflight import NotReady, preflight
 from score_distill.machine import Machine
 
 KEY = "sk-right-0815"
+STUDENT = Path("examples/ledger/models/student")
+TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}<|assistant|>"
 
 
 @pytest.fixture
@@ -39,8 +42,9 @@ async def endpoint() -> AsyncIterator[str]:
 def model(folder: Path, **config: Any) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", **config}))
-    (folder / "tokenizer.json").write_text("{}")
-    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(STUDENT / name, folder)
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
     (folder / "model.safetensors").write_bytes(b"x")
     return folder
 
@@ -88,7 +92,7 @@ async def test_every_fault_is_told_at_once(home: Path) -> None:
     (home / "train.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n{"question": "x"}\n')
     (home / "test.jsonl").unlink()
     (home / "student" / "tokenizer.json").unlink()
-    (home / "teacher" / "tokenizer_config.json").unlink()
+    (home / "teacher" / "chat_template.jinja").unlink()
     (home / "runs").write_text("a file where the store should be")
     found = await faults(site(home, resources={"trainer": {"nodes": 2}}))
     expected = [
@@ -108,6 +112,31 @@ async def test_a_context_longer_than_the_models_is_refused(home: Path) -> None:
     assert found.startswith("spec.student.serving.contextLength: 8192; must be at most 512")
 
 
+@pytest.mark.parametrize("wrong", ["--no-such-flag", "--max-num-seqs=many"])
+async def test_what_vllm_would_refuse_is_told_in_its_words(home: Path, wrong: str) -> None:
+    right = {"model": "student", "serving": {"args": ["--no-enable-prefix-caching"]}}
+    found = await faults(site(home, student=right, teacher={"model": "teacher", "serving": {"args": [wrong]}}))
+    assert [
+        line for line in found if not line.startswith(f"spec.teacher.serving.args: ['{wrong}']; vLLM refuses: ")
+    ] == []
+    assert wrong.partition("=")[0] in found[0].partition("refuses: ")[2]
+
+
+@pytest.mark.parametrize(
+    ("template", "role", "says"),
+    [
+        (TEMPLATE.replace("in messages", "in messages if m.role != 'system'"), "teacher", "takes no system message"),
+        ("{{ raise_exception('no') }}", "student", "the chat template fails: no"),
+        ("{% for m in messages %}{{ m.content }} {% endfor %}", "student", "without a special token"),
+        ("{% for m in", "student", "the chat template is not Jinja"),
+    ],
+)
+async def test_a_chat_template_that_steps_cannot_use_is_told(home: Path, template: str, role: str, says: str) -> None:
+    (home / role / "chat_template.jinja").write_text(template)
+    (found,) = await faults(site(home))
+    assert found.startswith(f"spec.{role}.model: ") and says in found
+
+
 async def test_only_what_is_left_to_do_is_looked_at(home: Path) -> None:
     (home / "train.jsonl").unlink()
     (home / "teacher" / "config.json").unlink()
@@ -123,8 +152,11 @@ async def test_a_shared_teacher_is_a_clusters(home: Path) -> None:
 async def test_a_teacher_that_scores_has_the_students_vocabulary(home: Path) -> None:
     one = site(home, method={"rl": {"controls": ["OnPolicyDistillation"]}})
     for role, words in (("student", ["a", "b"]), ("teacher", ["b", "a"])):
-        vocabulary = {word: number for number, word in enumerate(words)}
-        (home / role / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}}))
+        tokenizer = json.loads((home / role / "tokenizer.json").read_text())
+        tokenizer["added_tokens"] += [
+            {**tokenizer["added_tokens"][0], "id": 5000 + n, "content": word} for n, word in enumerate(words)
+        ]
+        (home / role / "tokenizer.json").write_text(json.dumps(tokenizer))
     (found,) = await faults(one)
     assert found.startswith("spec.method.rl.controls: OnPolicyDistillation; the teacher must have the student's ")
     others = [step for step in steps_of(one.run.spec) if step.name != "distil-on-policy"]
