@@ -74,6 +74,8 @@ def _choices(one: Choice, other: Value, numeric: Numeric | None) -> Any:
             return False
         case Formula(source=text) | Words(text=text) if text.strip().casefold() == one.letter.casefold():
             return True
+        case Formula() if one.content is None and numeric:
+            return numeric.equal(Formula(one.letter), other)
     return one.content is not None and same(one.content, other, numeric)
 
 
@@ -208,7 +210,7 @@ def _flat(one: Items) -> Items:
         return one
     rows = [row for row in one.values if isinstance(row, Items)]
     if len(rows) == len(one.values) and (len(rows) == 1 or all(len(row.values) == 1 for row in rows)):
-        return Items(tuple(value for row in rows for value in row.values), "()")
+        return Items(tuple(value for row in rows for value in row.values), "matrix")
     return one
 
 
@@ -282,7 +284,7 @@ def _numbers(one: Number, other: Value, numeric: Numeric | None) -> Any:
             if numeric is None:
                 raise NoMathematics
             value = numeric.number(other)
-            return close(one, value) if value is not None else False
+            return close(one, value) if value is not None else numeric.equal(Formula("1", one.value), other)
         case Ratio(parts=parts) if len(parts) == 2 and parts[1] and parts[0] / parts[1] == one.value:
             return None
         case Code(text=text):

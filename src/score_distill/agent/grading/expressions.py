@@ -80,7 +80,7 @@ def expression(source: str) -> Any:
 
 def _symbol(name: str) -> Any:
     name = re.sub(r"[\\{}_' ]", "", name)
-    name = re.sub(r"^(?:text|mathrm)", "", name) or name
+    name = re.sub(r"^(?:text|mathrm)", "", name).replace("lambda", "lamda") or name
     return _CONSTANTS.get(name) or sympy.Symbol(name)
 
 
@@ -129,7 +129,7 @@ def _tokens(text: str) -> list[str]:
             raise Unreadable(text)
         at = token.end()
         if name := token["name"]:
-            name = re.sub(r"[{}]", "", "".join(GREEK_LETTERS.get(letter, letter) for letter in name))
+            name = re.sub(r"[{}]|(?<=lam)b(?=da)", "", "".join(GREEK_LETTERS.get(letter, letter) for letter in name))
             if name.isalpha() and len(name) > 1 and not _is_name(name):
                 if len(name) > 3 or not name.islower():
                     raise Unreadable(text)

@@ -43,7 +43,7 @@ def _glued(tokens: list[tuple[str, str]], at: int) -> bool:
 
 def _command(found: re.Match[str]) -> str:
     name = found[0][1:]
-    return f"{name} " if name in GREEK or name in FUNCTIONS or name in CONSTANTS else " " * len(found[0])
+    return f" {name} " if name in GREEK or name in FUNCTIONS or name in CONSTANTS else " " * len(found[0])
 
 
 def _is_known(name: str) -> bool:

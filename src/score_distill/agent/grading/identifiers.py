@@ -17,10 +17,11 @@ _DATES = (
     "%d.%m.%Y",
     "%Y年%m月%d日",
 )
+_DAYS = ("%d %B %Y", "%d %b %Y", "%B %d %Y", "%b %d %Y")  # with a year put behind them
 _TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?\s?m\b\.?)?", re.IGNORECASE)
 _RATIO = re.compile(r"\d{1,20}(?:\.\d{1,20})?(?:\s*:\s*\d{1,20}(?:\.\d{1,20})?){1,9}")
 _CODE = re.compile(
-    r"""0\d{3,}|[vV]\.?\s?\d+(?:\.\d+)*|\d+(?:\.\d+){2,}|\d+(?:-\d+)+|0[xX][0-9a-fA-F]+|0[bB][01]+
+    r"""0\d{3,}|[vV]\.?\s?\d+(?:\.\d+)*|\d+(?:\.\d+){2,}|\+?\d+(?:-\d+)+|0[xX][0-9a-fA-F]+|0[bB][01]+
     |[A-Z][A-Za-z]*[-_./]?\d[A-Za-z\d]*(?:[-_./][A-Za-z\d]+)*|[a-z]{2,}[-_]?\d[\w.-]*|\d{2,}(?:-[A-Za-z\d]+)*-[A-Za-z]+(?:-[A-Za-z\d]+)*
     |\d+_\{?\d{1,2}\}?|(?=\w*\d)(?=\w*[A-Fa-f])(?!\d+[eE]\d+$)[0-9A-Fa-f]{6,}""",
     re.VERBOSE,
@@ -41,9 +42,10 @@ def moment(text: str) -> Moment | Ratio | None:
         tidy = re.sub(r"(?<=\d)(?:st|nd|rd|th)\b", "", re.sub(r"^(?:on|the)\s+", "", text)).replace(" of ", " ")
         if made := re.fullmatch(r"(?:datetime\.)?date(?:time)?\((\d+), (\d+), (\d+)\)", tidy):
             tidy = "-".join(made.groups())
-        for form in _DATES:
+        for form, year in (*((form, "") for form in _DATES), *((form, " 2000") for form in _DAYS)):
             try:
-                return Moment(datetime.strptime(re.sub(r"(?<=[A-Za-z]{3})\.", "", tidy), form).date().isoformat())
+                day = datetime.strptime(re.sub(r"(?<=[A-Za-z]{3})\.", "", tidy) + year, form).date().isoformat()
+                return Moment(day[4:] if year else day)
             except ValueError:
                 continue
     return None

@@ -17,8 +17,8 @@ def normal(text: str) -> str:
     That of numbers and intervals does.
     """
     text = bare(text)
-    if re.search(r"[\[({].*,", text):
-        text = re.sub(r"\s*([,;\[\](){}])\s*", r"\1", text)
+    if re.search(r"[\[({].*[,:]", text):
+        text = re.sub(r"\s*([,:;\[\](){}])\s*", r"\1", text)
     words = [_unquoted(word) for word in text.split()]
     words = [word for word in words if word]
     return " ".join([word for word in words if word not in _ARTICLES] or words)
@@ -73,7 +73,7 @@ def _unquoted(word: str) -> str:
         core = core[:-1]
     letters = core.replace("-", "").replace(".", "").replace("'", "")
     if letters.isalpha() or not core:
-        initials = re.fullmatch(r"(?:[^\W\d]\.)+[^\W\d]?", core + "." if "." in core else "")
+        initials = re.fullmatch(r"(?:[^\W\d]{1,2}\.)+[^\W\d]{0,2}", core + "." if "." in core else "")
         return core.replace(".", "") if initials else core
     if core and not any(one.isdigit() for one in core):
         return core

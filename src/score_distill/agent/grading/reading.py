@@ -27,7 +27,7 @@ _DEEPEST = 8
 _MOST_ITEMS = 200
 
 _CHOICE = re.compile(
-    r"\(\s*(?P<a>[A-Ja-j])\s*\)\.?(?P<rest1>\s*[^\s,;&|∪^*/+=<>!-].*|)|(?P<b>[A-J])(?:[).:]+(?P<rest2>\s+\S.*|)|)",
+    r"\(\s*(?P<a>[A-Ja-j])\s*\)\.?(?P<rest1>\s*[^\s,;&|∪^*/+=<>!-].*|)|(?P<b>[A-J]|[a-j](?=\)))(?:[).:]+(?P<rest2>\s+\S.*|)|)",
     re.DOTALL,
 )
 _CALL = re.compile(r"(?P<head>[A-Za-z_][\w.]*)\s*\(")
@@ -41,7 +41,10 @@ _EQUALITIES = {"Eq": "=", "Equality": "=", "Ne": "!=", "Gt": ">", "Ge": ">=", "L
 _PRINTED = re.compile(r"[+-]?[\d.]+(?:[eE][+-]?\d+)?")
 _SIGN = re.compile(r"<=|>=|!=|==|:=|≈|∈|→|=|<|>")
 _MATRIX = re.compile(r"\\begin\s*\{([pbvBV]?(?:small)?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\s*\{\1\}", re.DOTALL)
-_LABEL = re.compile(r"\\?[A-Za-zα-ω](?:_?\{?\w{0,8}\}?)?'?(?:\s*\(\s*[\w\s,.-]{0,40}\))?|[A-Za-z][A-Za-z _-]{1,40}")
+_LABEL = re.compile(
+    r"\\?[A-Za-zα-ω](?:_?\{?\w{0,8}\}?)?'?(?:\s*\(\s*[\w\s,.-]{0,40}\))?|[A-Za-z][A-Za-z _-]{1,40}"
+    r"|\\frac\{d\^?\d?[a-z]?\}\{d[a-z]\^?\d?\}|d[a-z]/d[a-z]"
+)
 _PYTHON = re.compile(r"(?:math|np|numpy|sp|sympy|cmath|fractions|decimal|S|datetime)\.(?=[A-Za-z])")
 
 
@@ -74,6 +77,8 @@ def _listed(text: str, depth: int) -> Value | None:
             return None
         values = tuple(_read(part, depth) for part in parts)
         first = values[0]
+        if all(isinstance(one, Relation) and "=" not in one.signs for one in values):
+            return Union(values, every=re.search(r"\bor\b", text) is None)
         if isinstance(first, Labelled) and not any(isinstance(one, Labelled | Relation) for one in values[1:]):
             values = (first.value, *values[1:])
         return Items(values)
@@ -144,10 +149,14 @@ def _bracketed(text: str, depth: int) -> Value | None:
     if (found := _MATRIX.fullmatch(text)) is not None:
         rows = [row for row in re.split(r"\\\\", found[2]) if row.strip()]
         return Items(tuple(Items(tuple(_read(one, depth) for one in row.split("&")), "()") for row in rows), "matrix")
+    if text[0] == "⟨" and text[-1] == "⟩" and (parts := split(text[1:-1], re.compile(","))):
+        return Items(tuple(_read(part, depth) for part in parts), "matrix")
     if text[0] not in "([{⦃" or len(text) < 2:
         return NAMED_SETS.get(text.casefold())
     if text[0] in "([" and text[-1] in ")]" and (ends := _ends(text)):
         return _interval(_read(ends[0], depth), _read(ends[1], depth), text[0] + text[-1])
+    if text.startswith("[[") and "," not in text:
+        text = re.sub(r"(?<=[\d.\]])\s+(?=[-\d.\[])", ", ", text)
     if closing(text, 0) != len(text) - 1:
         return None
     inside = text[1:-1].strip()

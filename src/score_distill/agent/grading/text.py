@@ -32,7 +32,7 @@ _LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True)
 _SILENT = re.compile(
     r"\\(?:left|right|big|Big|bigg|Bigg|bigl|bigr|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])\.?|\\[!]|\\phantom\{[^{}]*\}"
 )
-_SPACES = re.compile(r"\\[,;:> ]|\\q?quad(?![A-Za-z])|(?<!\\)~|\\(?:\n|$)")
+_SPACES = re.compile(r"(?<!\\)\\[,;:> ]|\\q?quad(?![A-Za-z])|(?<!\\)~|\\(?:\n|$)")
 _WORDS = re.compile(
     r"\\(?:text|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|mbox|hbox|operatorname|boldsymbol|bm)\*?"
     r"\s*\{([^{}]*)\}"
@@ -58,6 +58,8 @@ _LETTERS = [
         ("land|wedge", " and "),
         ("colon", ":"),
         ("to|rightarrow|longrightarrow|implies|Rightarrow|mapsto", "→"),
+        ("langle", "⟨"),
+        ("rangle", "⟩"),
         ("lbrace", "⦃"),
         ("rbrace", "⦄"),
     )
@@ -78,7 +80,7 @@ _LEAD = re.compile(
     (?:answer|result|solution|option|choice|答案|结果)
     (?:\s*(?:\b(?:is|are|was|equals|must\sbe|should\sbe|will\sbe)\b|[:=是为])\s*)+:?\s*
     |(?:option|choice|answer)\s+(?=\(?[A-J]\)?[.:)]?$)
-    |=\s*(?==?[^=])|=\s*(?=[^=\s])""",
+    |\#+\s+|=\s*(?==?[^=])|=\s*(?=[^=\s])""",
     re.VERBOSE | re.IGNORECASE,
 )
 _MOST_LAYERS = 12
@@ -98,7 +100,7 @@ def answer_of(text: str) -> str:
 
     LaTeX's commands for words and spaces are gone; several answers, each marked by itself, are told apart by commas.
     """
-    text = plain(text)
+    text = re.sub(r"^\s*[~∼]\s*(?=\d)", "≈", plain(text))
     for _ in range(_MOST_LAYERS):
         before, text = text, _peeled(text.strip())
         if text == before:
