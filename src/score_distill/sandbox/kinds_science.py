@@ -1,6 +1,8 @@
 """Readers for NumPy, SymPy and mpmath, as far as a session has loaded them."""
 
+import random
 import sys
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -43,14 +45,14 @@ def _numpy(numpy: Any) -> _Types:
     yield type(numpy.dot), Kind(_by_name, whole=True)
 
 
-def _numpy_random(random: Any) -> _Types:
+def _numpy_random(module: Any) -> _Types:
     for name in ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"):
-        base = getattr(random, name)
+        base = getattr(module, name)
         yield base, Kind(_state_of(base), whole=True)
-    yield random.SeedSequence, Kind(_state_of(random.SeedSequence), whole=True)
-    yield random.RandomState, Kind(lambda value: ((), [random.RandomState.get_state(value, legacy=False)]), whole=True)
-    yield random.Generator, Kind(lambda value: ((), [members_of(random.Generator)["bit_generator"].__get__(value)]))
-    yield type(random.default_rng), Kind(_by_name, whole=True)
+    yield module.SeedSequence, Kind(_state_of(module.SeedSequence), whole=True)
+    yield module.RandomState, Kind(lambda value: ((), [module.RandomState.get_state(value, legacy=False)]), whole=True)
+    yield module.Generator, Kind(lambda value: ((), [members_of(module.Generator)["bit_generator"].__get__(value)]))
+    yield type(module.default_rng), Kind(_by_name, whole=True)
 
 
 def _state_of(base: Any) -> Read:
@@ -117,9 +119,9 @@ _learnt: set[str] = set()
 
 def learn(kinds: dict[int, Kind]) -> None:
     """Add the types of what has been loaded since to those that are known."""
-    for name, types in _LIBRARIES.items():
+    for name, known in _LIBRARIES.items():
         if name not in _learnt and (module := sys.modules.get(name)):
-            kinds.update({id(base): kind for base, kind in types(module)})
+            kinds.update({id(base): kind for base, kind in known(module)})
             _learnt.add(name)
 
 
@@ -128,8 +130,21 @@ def settings() -> list[Any]:
     found: list[Any] = []
     if numpy := sys.modules.get("numpy"):
         found += [numpy.get_printoptions(), numpy.geterr()]
-    if random := sys.modules.get("numpy.random"):
-        found += [random.get_state(), sys.modules["numpy.random.bit_generator"].randbits]
+    if generator := sys.modules.get("numpy.random"):
+        found += [_plain(generator.get_state()), _entropy(sys.modules["numpy.random.bit_generator"].randbits)]
     if mpmath := sys.modules.get("mpmath"):
         found += [mpmath.mp.prec, mpmath.mp.pretty]
     return found
+
+
+def _plain(state: Any) -> Any:
+    """A state of the usual generator without its array; of any other as it is."""
+    if type(state) is not tuple:
+        return state
+    return [value.tobytes() if type(value) is sys.modules["numpy"].ndarray else value for value in state]
+
+
+def _entropy(source: Any) -> Any:
+    """Where generators without a seed take one from: the machine, or the generator that a seeded session has for it."""
+    own = type(source) is types.BuiltinMethodType and source.__name__ == "getrandbits" and source.__self__
+    return own.getstate() if type(own) is random.Random else source

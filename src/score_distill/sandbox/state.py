@@ -58,7 +58,16 @@ def _roots(namespace: Mapping[str, Any]) -> list[Any]:
     variables = {name: namespace[name] for name in sorted(namespace) if not name.startswith("__")}
     limits = (sys.getrecursionlimit(), sys.get_int_max_str_digits())
     settings = [limits, decimal.Context.__repr__(decimal.getcontext()), sorted(os.environ.items())]
-    return [variables, random.getstate(), settings, kinds_science.settings()]
+    settings += kinds_science.settings()
+    return [variables, _at_once(random.getstate()), *map(_at_once, settings)]
+
+
+def _at_once(value: Any) -> Any:
+    """The bytes of a value that is plain all through, which costs far less than to go through it."""
+    try:
+        return marshal.dumps(value, _NO_REFERENCES)
+    except ValueError:
+        return value
 
 
 class _Patience:
