@@ -9,7 +9,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from score_distill.agent.chat import ChatFormat, encode, trained
-from score_distill.agent.chat_template import ChatFormatError
+from score_distill.agent.chat_template import ChatFormatError, ChatTemplate
 from score_distill.agent.codeact import sampled
 from score_distill.agent.completer import Completion, Usage
 from score_distill.agent.trajectory import Step
@@ -323,6 +323,21 @@ def test_where_a_template_takes_no_system_message_the_users_begins_with_it(broke
     system, user = OPENING
     merged = {"role": "user", "content": f"{system['content']}\n\n{user['content']}"}
     assert chat.opening(OPENING) == chat.opening([merged])
+
+
+@pytest.mark.parametrize(
+    ("opened", "closed"), [("<think>\n", "\n</think>\n\n"), ("[THINK]", "\n[/THINK]\n\n"), ("<b>", "")]
+)
+def test_a_turn_of_somebody_else_ends_the_reasoning_that_the_template_began(broken: Path, opened: str, closed: str):
+    with_template(broken, CHATML.replace("assistant\n", f"assistant\n{opened}"))
+    chat = ChatFormat(broken)
+    assert chat.text(chat.turn("hello")) == f"{closed}hello"
+
+
+def test_control_tokens_may_be_named_in_a_file_of_their_own(broken: Path):
+    with_template(broken, "{{ bos_token }}" + CHATML)
+    (broken / "special_tokens_map.json").write_text(json.dumps({"bos_token": {"content": "BEGIN"}}))
+    assert ChatTemplate(broken).render(OPENING).startswith("BEGIN<|im_start|>")
 
 
 def test_the_file_chat_template_json_counts_last(broken: Path):

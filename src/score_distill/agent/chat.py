@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from score_distill.agent.chat_template import ChatFormatError, ChatTemplate, Message
 from score_distill.agent.trajectory import Step
-from score_distill.agent.turns import is_reasoning_mark
+from score_distill.agent.turns import end_of_reasoning, is_reasoning_mark
 
 TAGS = {f"<{end}{name}>" for name in ("code", "thought", "first_thought") for end in ("", "/")}
 _USER, _TURN, _NEXT = "\ue000user\ue001", "\ue000turn\ue001", "\ue000next\ue001"
@@ -73,7 +73,10 @@ class ChatFormat:
             raise ChatFormatError(f"{folder}: the chat template ends assistant turns without a special token")
         self.end_of_turn = after_turn[: end + 1]
         self._before_next = after_turn[end + 1 :]
-        self._after_next = self._scaffold(rendered[rendered.index(_NEXT) + len(_NEXT) :])
+        after_next = rendered[rendered.index(_NEXT) + len(_NEXT) :]
+        self._after_next = self._scaffold(after_next)
+        closing = end_of_reasoning(after_next)
+        self._no_reasoning = self._scaffold(f"\n{closing}\n\n") if closing else ()
         self.piece = lru_cache(maxsize=4096)(self._piece)
 
     @property
@@ -100,8 +103,11 @@ class ChatFormat:
         return (*ids, *self._scaffold(rendered))
 
     def turn(self, text: str) -> tuple[int, ...]:
-        """The ids of an assistant turn that somebody else wrote, with its end."""
-        return (*self.piece(text), *self.end_of_turn)
+        """The ids of an assistant turn that somebody else wrote, with its end.
+
+        Where the template has begun the model's reasoning, it ends at once.
+        """
+        return (*self._no_reasoning, *self.piece(text), *self.end_of_turn)
 
     def observation(self, text: str) -> tuple[int, ...]:
         """The ids from after an assistant turn up to the next one, with ``text`` as the user's words."""

@@ -30,7 +30,7 @@ class ChatTemplate:
 
     def __init__(self, folder: Path, day: date | None = None) -> None:
         self.folder = folder
-        config = _read_json(folder / "tokenizer_config.json")
+        config = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
         self._tokens = {
             name: value["content"] if isinstance(value, dict) else value
             for name in ("bos_token", "eos_token", "pad_token", "unk_token")

@@ -98,6 +98,14 @@ def without_reasoning(text: str) -> str:
     return _without(text, _reasoning(text))
 
 
+def end_of_reasoning(prompt: str) -> str:
+    """What ends the reasoning that a prompt leaves open, as those of R1-like models do; empty when it opens none."""
+    opened = re.search(r"<(\w[\w:]*)>\s*\Z|\[(THINK)\]\s*\Z", prompt)
+    if opened is None or not is_reasoning_mark(opened[0].strip()):
+        return ""
+    return f"</{opened[1]}>" if opened[1] else f"[/{opened[2]}]"
+
+
 def is_reasoning_mark(token: str) -> bool:
     """Whether a token tells reasoning from the turn: a special one must then be read as text."""
     return _MARK_TOKEN.fullmatch(token) is not None
