@@ -455,11 +455,11 @@ RAISED = {
     ],
     "TimeoutError ProcessDiedError MemoryError": ["deep recursion"],  # what it meets first
     "TimeoutError": [
-        "destructor", "no CPU limit", "timers", "a huge number", "memory again and again", "log",
+        "destructor", "no CPU limit", "timers", "a huge number", "memory again and again",
         "sleep", "sleep in a handler", "a lock", "a regular expression",
     ],
     "MemoryError": ["a huge text", "memory"],
-    "OutputLimitError": ["output"],
+    "OutputLimitError": ["output", "log"],
     "PermissionError": ["output around python"],
     "OSError": [
         "memory mapped", "disk", "one big file", "a sparse file", "many folders", "deep folders", "descriptors",

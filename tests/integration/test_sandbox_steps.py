@@ -37,15 +37,57 @@ async def run(sandbox, *codes, seed=0, tools=None):
         ("x = 1", "None", None),
         ("1 + 1", "None", None),
         ("x", "NameError: name 'x' is not defined", "NameError"),
-        ("print('a')\n1 / 0", "a\nZeroDivisionError: division by zero", "ZeroDivisionError"),
-        ("x = (", "SyntaxError: '(' was never closed", "SyntaxError"),
-        ("raise SystemExit(3)", "SystemExit: 3", "SystemExit"),
-        ("exit()", "SystemExit: None", "SystemExit"),
-        ("input()", "EOFError: EOF when reading a line", "EOFError"),
+        ("print('a')\n1 / 0", "a\nline 2: 1 / 0\nZeroDivisionError: division by zero", "ZeroDivisionError"),
+        ("def f():\n  1 / 0\n\nf()", "line 2, in f: 1 / 0\nZeroDivisionError: division by zero", "ZeroDivisionError"),
+        (
+            "import json\njson.loads('x')",
+            "line 2: json.loads('x')\njson.decoder.JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
+            "JSONDecodeError",
+        ),
+        (
+            "e = ValueError('no'); e.add_note('because'); e.add_note('and\\nso'); raise e",
+            "ValueError: no\nbecause\nand\nso",
+            "ValueError",
+        ),
+        (
+            "raise ExceptionGroup('two', [ValueError('a'), ExceptionGroup('one', [KeyError('b')])])",
+            "ExceptionGroup: two (2 sub-exceptions)\n  ValueError: a\n  KeyError: 'b'",
+            "ExceptionGroup",
+        ),
+        (
+            "y = 1\nx = (",
+            "  File \"<step 1>\", line 2\n    x = (\n        ^\nSyntaxError: '(' was never closed",
+            "SyntaxError",
+        ),
+        (
+            "exec('a b')",
+            '  File "<string>", line 1\n    a b\n      ^\nSyntaxError: invalid syntax',
+            "SyntaxError",
+        ),
+        ("raise SystemExit(3)", "SystemExit: 3", None),
+        ("import sys; print('a'); sys.exit('bye'); print('b')", "a\nbye", None),
+        ("exit()", "None", None),
+        ("print(1); quit(); print(2)", "1", None),
+        ("input()", "EOFError: there is no input: nobody answers while a step runs", "EOFError"),
+        ("import io, sys; sys.stdin = io.StringIO('5'); print(input())", "5", None),
         ("assert False, 'no'", "AssertionError: no", "AssertionError"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt", "KeyboardInterrupt"),
-        ("class E(Exception): pass\nraise E('é')", "E: é", "E"),
-        ("import sys; print('out'); print('err', file=sys.stderr)", "out", None),
+        ("class E(Exception): pass\nraise E('é')", "line 2: raise E('é')\nE: é", "E"),
+        ("import sys; print(1); print(2, file=sys.stderr); print(3); sys.stderr.write('4')", "1\n2\n3\n4", None),
+        ("import os; print(1); os.write(2, b'2\\n'); print(3)", "1\n2\n3", None),
+        ("import logging; logging.warning('w'); print(1)", "WARNING:root:w\n1", None),
+        (
+            "import warnings; warnings.warn('w')",
+            "<step 1>:1: UserWarning: w\n  import warnings; warnings.warn('w')",
+            None,
+        ),
+        (
+            "import traceback\ntry: int('a')\nexcept ValueError: traceback.print_exc()",
+            "Traceback (most recent call last):\n  File \"<step 1>\", line 2, in <module>\n    try: int('a')\n"
+            "         ^^^^^^^^\nValueError: invalid literal for int() with base 10: 'a'",
+            None,
+        ),
+        ("import sys; sys.stderr.close(); sys.stderr = None", "None", None),
         ("import sys; sys.stdout.write('no newline')", "no newline", None),
         ("import sys; sys.stdout.close()", "None", None),
         ("import sys; sys.stdout = None; print(1)", "None", None),
@@ -55,12 +97,35 @@ async def run(sandbox, *codes, seed=0, tools=None):
         ("f = lambda: (yield)\nprint(type(f()).__name__)", "generator", None),
         ("import torch", "ModuleNotFoundError: No module named 'torch'", "ModuleNotFoundError"),
         ("import os; print(dict(os.environ))", "{}", None),
-        ("def f(): return f()\nf()", "RecursionError: maximum recursion depth exceeded", "RecursionError"),
+        (
+            "def f(): return f()\nf()",
+            "line 1, in f: def f(): return f()\nRecursionError: maximum recursion depth exceeded",
+            "RecursionError",
+        ),
     ],
 )
 async def test_what_the_model_sees(sandbox, code, output, error):
     result = await run(sandbox, code)
     assert (result.output, result.error, result.answer) == (output, error, None)
+
+
+async def test_an_error_in_a_function_of_an_earlier_step_says_where_that_is(sandbox):
+    result = await run(sandbox, "def f(x):\n    return 1 / x", "f(0)")
+    assert result.output == "step 1, line 2, in f: return 1 / x\nZeroDivisionError: division by zero"
+    assert (
+        await run(sandbox, "def f(x):\n    return 1 / x", "import inspect; print(inspect.getsource(f))")
+    ).output == ("def f(x):\n    return 1 / x")
+
+
+async def test_a_session_goes_on_after_its_step_was_left(sandbox):
+    result = await run(sandbox, "x = 1\nexit()\nx = 2", "import sys\nsys.exit(x)", "print(x)", "input()")
+    assert result.error == "EOFError"
+    assert (await result.branch.run("print(x)")).output == "1"
+
+
+async def test_a_handler_of_an_earlier_step_writes_to_the_step_that_uses_it(sandbox):
+    result = await run(sandbox, "import logging; logging.basicConfig()", "print(1); logging.error('e'); print(2)")
+    assert result.output == "1\nERROR:root:e\n2"
 
 
 async def test_variables_imports_and_classes_live_on(sandbox):
@@ -139,7 +204,7 @@ async def test_the_answer_is_what_str_makes_of_it(sandbox, value):
 
 async def test_an_answer_that_has_no_text_is_an_error_and_no_answer(sandbox):
     result = await run(sandbox, "class A:\n    def __str__(self): raise ValueError('no')\nfinal_answer_print(A())")
-    assert (result.answer, result.output) == (None, "ValueError: no")
+    assert (result.answer, result.output.splitlines()[-1]) == (None, "ValueError: no")
 
 
 async def test_a_tool_is_called_with_values_and_answers_with_one(sandbox):
@@ -204,6 +269,7 @@ LIMIT_HITS = [
     ("x = [0] * 10 ** 9", "MemoryError", "MemoryError: the session needed more than 64 MiB of memory"),
     ("b = []\nwhile True: b.append(bytes(10**6))", "MemoryError", "64 MiB of memory"),
     ("print('x' * 30_000)", "OutputLimitError", "OutputLimitError: the step printed more than 20000 bytes"),
+    ("import sys\nwhile True: sys.stderr.write('x\\n')", "OutputLimitError", "printed more than 20000 bytes"),
     ("while True: print('x')", "OutputLimitError", "OutputLimitError: the step printed more than 20000 bytes"),
     ("import os; os._exit(3)", "ProcessDiedError", "ended its own interpreter (exit status 3)"),
     ("import ctypes; ctypes.string_at(0)", "ProcessDiedError", "ended its own interpreter (SIGSEGV)"),

@@ -50,10 +50,11 @@ class ToolError(Exception):
 class StepResult:
     """What a step came to.
 
-    ``output`` is what the model sees: what was printed, then the last line of the error; never empty. ``error`` is the
-    error's class name, ``answer`` what was given to ``final_answer_print``. ``state_hash`` is a digest of the state
-    after the step, None where that cannot be told from others. ``branch`` is the state after the step; a step that hit
-    a limit or lost its process is undone, and then it is the very branch that was run from.
+    ``output`` is what the model sees: what was printed to both outputs, then the error and where in the code it was;
+    never empty. ``error`` is the error's class name, ``answer`` what was given to ``final_answer_print``.
+    ``state_hash`` is a digest of the state after the step, None where that cannot be told from others. ``branch`` is
+    the state after the step; a step that hit a limit or lost its process is undone, and then it is the very branch that
+    was run from.
     """
 
     output: str

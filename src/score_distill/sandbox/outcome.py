@@ -15,7 +15,7 @@ _CONTINUATION = bytes(range(0x80, 0xC0))  # bytes of UTF-8 that begin no charact
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a step did not end well: the class name and the last line of the error as the model reads it."""
+    """Why a step did not end well: the class name of the error and what the model reads of it."""
 
     name: str
     line: str
@@ -34,7 +34,7 @@ class StepRejected(Exception):
 
 
 def observation(printed: bytes, failure: Failure | None, limit: int) -> str:
-    """What the model sees: what was printed, then the error's last line; at most ``limit`` characters, never empty.
+    """What the model sees: what was printed, then the error; at most ``limit`` characters, never empty.
 
     A file's name in an error can hold what is no text.
     """

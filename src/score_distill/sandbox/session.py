@@ -9,7 +9,6 @@ and runs no at-fork hook, because one of those (of ``random``) changes the state
 import array
 import builtins
 import ctypes
-import io
 import json
 import os
 import platform
@@ -18,17 +17,18 @@ import signal
 import socket
 import struct
 import sys
-import traceback
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from score_distill.sandbox import errors
 from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.outcome import shorten
 from score_distill.sandbox.state import digest
+from score_distill.sandbox.streams import Streams, answer_nothing
 from score_distill.sandbox.wire import WireError, check_depth
 
-NOTHING, STDOUT, STDERR, CONTROL = 0, 1, 2, 3
+CONTROL = 3
 APART = 4  # in the first process of a session, until it is set apart
 FORK_FLAGS = 0x8000 | signal.SIGCHLD  # CLONE_PARENT: a child of the daemon
 PR_SET_PDEATHSIG = 1
@@ -42,16 +42,10 @@ _LIBC = ctypes.PyDLL(None, use_errno=True)
 _NO_TIME = (ctypes.c_long * 4)()
 
 
-class OutputLimitError(Exception):
-    """The step printed more than it may."""
-
-    __module__ = "builtins"  # so that the model reads the name alone
-
-
 class ToolError(Exception):
     """A tool refused the call."""
 
-    __module__ = "builtins"
+    __module__ = "builtins"  # so that the model reads the name alone
 
 
 class Session:
@@ -62,6 +56,9 @@ class Session:
         self._report_bytes = limits.report_bytes
         self._line_chars = min(_LINE_CHARS, limits.observation_chars // 2)
         self._tools: list[str] = []
+        self._steps = 0
+        self._streams = Streams()
+        answer_nothing()
         main = types.ModuleType("__main__")
         sys.modules["__main__"] = main
         self._namespace = main.__dict__
@@ -82,13 +79,26 @@ class Session:
     def _execute(self, step: Mapping[str, Any]) -> dict[str, Any]:
         """Run one step in its folder, with its output and its tools; the first step of a session also has a seed."""
         os.chdir(step["folder"])
-        self._stdout = sys.stdout = _Stdout()
+        self._streams.begin()
         self._bind(step["tools"])
         if (seed := step.get("seed")) is not None:
             random.seed(seed)
             _seed_numpy(seed)
+        self._steps += 1
+        self._code, self._source = step["code"], errors.remember(step["code"], self._steps)
         try:
-            exec(compile(step["code"], "<step>", "exec", dont_inherit=True), self._namespace)
+            exec(compile(self._code, self._source, "exec", dont_inherit=True), self._namespace)
+        except SystemExit as end:
+            return self._ended(end)
+        except BaseException as error:
+            return self._failure(error)
+        return {"done": True}
+
+    def _ended(self, end: SystemExit) -> dict[str, Any]:
+        """Leaving is no error; what it was left with is told, a message as the interpreter does."""
+        try:
+            if end.code:
+                self._streams.complain(f"SystemExit: {end.code:d}" if isinstance(end.code, int) else str(end.code))
         except BaseException as error:
             return self._failure(error)
         return {"done": True}
@@ -124,7 +134,7 @@ class Session:
         report = {"answer": str(answer)}
         if (size := len(_encode(report))) > self._report_bytes:
             raise ValueError(f"the answer has {size} bytes; at most {self._report_bytes} are allowed")
-        print(report["answer"], file=self._stdout)
+        self._streams.print(report["answer"])
         self._finish(report)
         self.live()
 
@@ -132,17 +142,16 @@ class Session:
         """Report the end of the step, and then, in time that is not the step's, what state it left."""
         _disarm()
         try:
-            if not self._stdout.closed:
-                self._stdout.flush()
+            self._streams.flush()
         except Exception as error:
             report = self._failure(error)
-        _let_go_of_output()
+        self._streams.let_go()
         send(report)
         send({"state": digest(self._namespace)})
 
     def _failure(self, error: BaseException) -> dict[str, Any]:
-        line = traceback.format_exception_only(type(error), error)[-1].rstrip("\n")
-        return {"error": type(error).__name__, "line": shorten(line, self._line_chars)}
+        text = errors.described(error, self._code, self._source)
+        return {"error": type(error).__name__, "line": shorten(text, self._line_chars)}
 
 
 def _seed_numpy(seed: int) -> None:
@@ -150,22 +159,6 @@ def _seed_numpy(seed: int) -> None:
     if numpy := sys.modules.get("numpy.random"):
         numpy.seed(seed % 2**32)
         sys.modules["numpy.random.bit_generator"].randbits = random.Random(seed).getrandbits  # type: ignore[attr-defined]
-
-
-class _Stdout(io.TextIOWrapper):
-    """Standard output of one step: a file of fixed size, so that a flood costs nobody else."""
-
-    def __init__(self) -> None:
-        raw = _Bounded(STDOUT, "wb", closefd=False)
-        super().__init__(io.BufferedWriter(raw), "utf-8", "backslashreplace", line_buffering=True)
-
-
-class _Bounded(io.FileIO):
-    def write(self, data: Any) -> int:
-        try:
-            return super().write(data)
-        except PermissionError:
-            raise OutputLimitError("the step printed too much") from None
 
 
 def _disarm() -> None:
@@ -222,13 +215,6 @@ def _receive_descriptors() -> "array.array[int]":
     finally:
         control.detach()
     return array.array("i", b"".join(part for _, _, part in ancillary))
-
-
-def _let_go_of_output() -> None:
-    try:
-        os.dup2(NOTHING, STDOUT)
-    except OSError:
-        os.close(STDOUT)
 
 
 def _plain(value: Any) -> Any:

@@ -26,7 +26,8 @@ from score_distill.sandbox.outcome import Failure, StateLost, StepRejected
 from score_distill.sandbox.process import Output, Reaper, cpu_seconds, freeze, is_child, kill, thaw
 from score_distill.sandbox.scratch import Scratch
 from score_distill.sandbox.seccomp_notify import AwaitedChild, Grants
-from score_distill.sandbox.session import APART, CONTROL, STDOUT, TOKEN
+from score_distill.sandbox.session import APART, CONTROL, TOKEN
+from score_distill.sandbox.streams import STDOUT
 from score_distill.sandbox.wire import WireError
 
 FORK_SECONDS = 5.0

@@ -14,7 +14,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from score_distill.sandbox import confine, pages, session
+from score_distill.sandbox import confine, pages, session, streams
 from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.state import digest
 
@@ -55,7 +55,7 @@ def main() -> None:
     _hand_over(confined.listener)
     confine.close_filter(plan)
     session.send({"layers": [*confined.layers, "seccomp"]})
-    os.dup2(session.NOTHING, session.STDERR)
+    os.dup2(streams.NOTHING, streams.STDERR)
     gc.collect()
     gc.freeze()
     state.live()
