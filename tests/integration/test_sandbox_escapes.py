@@ -318,7 +318,11 @@ PROCESSES = {
     "process executor": "from concurrent.futures import *; ProcessPoolExecutor().submit(print).result()",
     "thread": "import threading; threading.Thread(target=print).start()",
     "thread executor": "from concurrent.futures import *; ThreadPoolExecutor().submit(print).result()",
-    "event loop": "import asyncio; asyncio.run(asyncio.sleep(0))",
+    "a process of an event loop": "import asyncio; asyncio.run(asyncio.create_subprocess_exec('true'))",
+    "a connection of an event loop": "import asyncio; asyncio.run(asyncio.open_connection('127.0.0.1', 80))",
+    "an event loop with sockets": "import asyncio; asyncio.SelectorEventLoop()",
+    "a file that is mapped to be shared": "import mmap; f = open('x', 'wb+'); f.write(b'x'); f.flush()\n"
+    "try: mmap.mmap(f.fileno(), 0)\nfinally: f.close()",
     "pseudo terminal": "import pty; pty.spawn('/bin/sh')",
     "kill the daemon": "os.kill(os.getppid(), 9)",
     "kill init": "os.kill(1, 9)",
@@ -440,8 +444,8 @@ INSIDE = {
 
 
 PRINTED = {
-    "garbage collector": "[]", "modules": "[]", "subclasses": "[]", "smolagents CVE-2025-5120": "32512",
-    "dunder import": "{}", "loader of builtins": "1", "code objects": "300", "a pickle that runs": "None",
+    "garbage collector": "[]", "modules": "[]", "subclasses": "[]",
+    "dunder import": "{}", "loader of builtins": "1", "code objects": "300",
     "a module finder": "None", "json gone": "None", "tools patched": "None", "destructor at the end": "None",
     "signal handlers": "None",
 }  # fmt: skip
@@ -460,7 +464,7 @@ RAISED = {
     ],
     "MemoryError": ["a huge text", "memory"],
     "OutputLimitError": ["output", "log"],
-    "PermissionError": ["output around python"],
+    "PermissionError": ["output around python", "smolagents CVE-2025-5120", "a pickle that runs"],
     "OSError": [
         "memory mapped", "disk", "one big file", "a sparse file", "many folders", "deep folders", "descriptors",
         "output moved", "output cut",

@@ -12,9 +12,10 @@ import os
 import socket
 import sys
 import sysconfig
+import zoneinfo
 from pathlib import Path
 
-from score_distill.sandbox import confine, pages, session, streams
+from score_distill.sandbox import confine, fitted, pages, session, streams
 from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.state import digest
 
@@ -40,6 +41,7 @@ def main() -> None:
     if "numpy" in sys.modules:
         importlib.import_module("numpy.random")  # which it loads when it is first asked for; sessions seed it
     packages = _packages(start["libraries"])
+    fitted.fit()
     _settle()
     _rehearse()
     gc.collect()
@@ -48,7 +50,8 @@ def main() -> None:
     confine.first_to_be_killed()
     os.nice(_CPU_PRIORITY)
     state = session.Session(os.getppid(), limits)
-    confined = confine.confine(plan, [_STDLIB, _EXTENSIONS, *packages], [*_standard(), *packages])
+    zones = list(filter(os.path.isdir, zoneinfo.TZPATH))
+    confined = confine.confine(plan, [_STDLIB, _EXTENSIONS, *packages, *zones], [*_standard(), *packages, *zones])
     for path in (_STDLIB, plan.scratch):
         if not os.access(path, os.X_OK):
             sys.exit(f"sandbox: uid {os.getuid()} cannot reach {path}; open the folders above it to others")
@@ -67,7 +70,7 @@ def _settle() -> None:
     What the standard library's folder lists was read before, and cannot be read again once confined.
     """
     os.environ.clear()
-    sys.path[:] = [_STDLIB, _EXTENSIONS]
+    sys.path[:] = ["", _STDLIB, _EXTENSIONS]
     for path in set(sys.path_importer_cache) - set(sys.path):
         del sys.path_importer_cache[path]
     sys.argv[:] = [""]

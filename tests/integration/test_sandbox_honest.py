@@ -1,0 +1,127 @@
+"""Programs that people and models write, which mean no harm: they do what they do elsewhere, or are told why not."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from score_distill.sandbox.client import Sandbox, StepResult
+from score_distill.sandbox.local import start
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+STEP = "#--\n"
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with start() as sandbox:
+        yield sandbox
+
+
+async def run(sandbox: Sandbox, program: str, seed: int = 0) -> list[StepResult]:
+    """What comes of the steps of ``program``."""
+    branch, results = await sandbox.open(seed=seed), []
+    for code in program.split(STEP):
+        results.append(await branch.run(code))
+        branch = results[-1].branch
+    return results
+
+
+WORKS = {
+    "a database": (
+        """
+import sqlite3
+c = sqlite3.connect('x.db')
+c.execute('create table t(a, b)'); c.executemany('insert into t values(?, ?)', [(1, 2), (3, 4)]); c.commit()
+#--
+c.execute('insert into t values(5, 6)'); c.commit(); print(c.execute('select sum(a), sum(b) from t').fetchone())
+#--
+c.close(); c = sqlite3.connect('x.db'); print(c.execute('select count(*) from t').fetchone())
+""",
+        ["None", "(9, 12)", "(3,)"],
+    ),
+    "a database in memory": (
+        "import sqlite3; c = sqlite3.connect(':memory:'); print(c.execute('select 1 + 1').fetchone())",
+        ["(2,)"],
+    ),
+    "system libraries": ("import ssl, sqlite3, hashlib\nssl.create_default_context(); print('ok')", ["ok"]),
+    "time zones": (
+        "from zoneinfo import ZoneInfo\nfrom datetime import datetime\n"
+        "print(datetime(2024, 7, 1, tzinfo=ZoneInfo('Europe/Paris')).isoformat())",
+        ["2024-07-01T00:00:00+02:00"],
+    ),
+    "coroutines": (
+        """
+import asyncio
+async def f(n):
+    await asyncio.sleep(0.01)
+    return n
+async def main():
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(f(n)) for n in range(3)]
+    queue = asyncio.Queue(); await queue.put(9)
+    try:
+        async with asyncio.timeout(0.01): await asyncio.sleep(9)
+    except TimeoutError: print('late')
+    print([task.result() for task in tasks], await asyncio.gather(f(4), f(5)), await queue.get())
+asyncio.run(main())
+#--
+loop = asyncio.new_event_loop(); print(loop.run_until_complete(f(6))); loop.close()
+""",
+        ["late\n[0, 1, 2] [4, 5] 9", "6"],
+    ),
+    "a module of its own": (
+        "open('helper.py', 'w').write('def g(): return 5\\n'); import helper; print(helper.g())\n"
+        "#--\nimport helper as h; print(h.g())",
+        ["5", "5"],
+    ),
+    "a file that is mapped": (
+        "import mmap\nopen('f', 'wb').write(b'hello')\nwith open('f', 'rb') as f, mmap.mmap(f.fileno(), 0, "
+        "access=mmap.ACCESS_READ) as m: print(m[:2], m.find(b'l'))",
+        ["b'he' 2"],
+    ),
+    "arrays in files": (
+        "import numpy as np\nnp.save('a.npy', np.arange(5)); print(np.load('a.npy', mmap_mode='r').sum())",
+        ["10"],
+    ),
+    "kinds of files": ("import mimetypes; print(mimetypes.guess_type('a.png')[0])", ["image/png"]),
+}
+
+
+@pytest.mark.parametrize(("program", "outputs"), WORKS.values(), ids=WORKS)
+async def test_what_is_safe_works(sandbox: Sandbox, program: str, outputs: list[str]) -> None:
+    assert [result.output for result in await run(sandbox, program)] == outputs
+
+
+PROCESS = "no process and no other program can be started here; do it in Python"
+NETWORK = "there is no network here"
+MISSING = {
+    "import subprocess; subprocess.run(['ls'])": PROCESS,
+    "import subprocess; subprocess.check_output('ls', shell=True)": PROCESS,
+    "import os; os.system('ls')": PROCESS,
+    "import os; os.popen('ls').read()": PROCESS,
+    "import os; os.fork()": PROCESS,
+    "import multiprocessing as m; m.Process(target=print).start()": PROCESS,
+    "import multiprocessing as m; m.Pool(2)": PROCESS,
+    "from concurrent.futures import *; ProcessPoolExecutor().submit(print)": PROCESS,
+    "import asyncio; asyncio.run(asyncio.create_subprocess_exec('ls'))": PROCESS,
+    "import socket; socket.socket()": NETWORK,
+    "import socket; socket.create_connection(('example.com', 80))": NETWORK,
+    "import urllib.request; urllib.request.urlopen('http://example.com')": NETWORK,
+    "import http.client; http.client.HTTPSConnection('example.com').request('GET', '/')": NETWORK,
+    "import os; os.symlink('a', 'b')": "only files and folders can be made here",
+    "input()": "there is no input",
+}
+
+
+@pytest.mark.parametrize(("code", "words"), MISSING.items(), ids=MISSING)
+async def test_what_there_is_not_says_so(sandbox: Sandbox, code: str, words: str) -> None:
+    (result,) = await run(sandbox, code)
+    assert result.error and words in result.output
+
+
+async def test_names_of_temporary_files_are_the_same_at_each_replay(sandbox: Sandbox) -> None:
+    code = "import os, tempfile\nwith tempfile.NamedTemporaryFile() as f: print(os.path.basename(f.name))"
+    first, second = [(await run(sandbox, code))[0] for _ in range(2)]
+    assert first.output == second.output
