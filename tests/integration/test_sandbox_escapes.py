@@ -171,6 +171,30 @@ async def test_no_address_of_a_path_leaves_its_asker_waiting(sandbox, address):
     assert (await attempt(sandbox, f"{RAW}\n{printed}")).output.split() == ["EFAULT"] * len(calls)
 
 
+@pytest.mark.parametrize("address", ADDRESSES.values(), ids=ADDRESSES)
+async def test_no_address_of_a_path_or_of_times_sets_anything(sandbox, address):
+    given = f"ctypes.c_ulong({address})"
+    at = "ctypes.c_long(-100)"
+    calls = [f"{number('chmod')}, {given}, 0o777", f"{number('fchmodat')}, {at}, {given}, 0o777"]
+    calls += [f"{number('utimensat')}, {at}, {given}, 0, 0"]
+    wrong = f"{number('utimensat')}, {at}, b'x', {given}, 0"
+    printed = "".join(f"print(syscall({call}))\n" for call in calls)
+    printed += f"open('x', 'w').close()\nprint(syscall({wrong}))" if address else ""
+    said = (await attempt(sandbox, f"{RAW}\n{printed}")).output.split()
+    assert said == ["EPERM"] * len(calls) + ["EFAULT"] * bool(address)
+
+
+async def test_no_mode_hides_a_file_from_its_session_or_opens_it_to_others(sandbox):
+    code = "import os\nos.mkdir('d'); open('d/f', 'w').write('1')\n"
+    code += "for mode in (0, 0o777, 0o200):\n    os.chmod('d', mode); os.chmod('d/f', mode)\n"
+    code += "    print(oct(os.stat('d').st_mode), oct(os.stat('d/f').st_mode), open('d/f').read())"
+    branch = await sandbox.open()
+    result = await branch.run(code)
+    assert result.output.splitlines() == ["0o40755 0o100444 1", "0o40755 0o100755 1", "0o40755 0o100644 1"]
+    again = "import shutil; print(open('d/f').read()); shutil.rmtree('d'); print(os.listdir())"
+    assert (await result.branch.run(again)).output == "1\n[]"
+
+
 async def test_clone3_is_as_if_the_kernel_had_none(sandbox):
     assert (await attempt(sandbox, f"{RAW}\nprint(syscall({number('clone3')}, 0, 0))")).output == "ENOSYS"
 
@@ -280,6 +304,17 @@ LINKS = {
     "fifo": "os.mkfifo('x'); print('ESCAPED')",
     "device": "os.mknod('x', 0o600 | 0o020000, os.makedev(1, 1)); print('ESCAPED')",
     "setuid bit": "open('a', 'w'); os.chmod('a', 0o4755); print('ESCAPED')",
+    "setuid bit of an open file": "f = open('a', 'w')\ntry: os.fchmod(f.fileno(), 0o4755)\nfinally: f.close()",
+    "mode of the standard library": "os.chmod(os.__file__, 0o777); print('ESCAPED')",
+    "mode of the secret": "os.chmod('SECRET', 0o777); print('ESCAPED')",
+    "mode of its own folder": "os.chmod('.', 0o777); print('ESCAPED')",
+    "mode of the folder above": "os.chmod('..', 0o777); print('ESCAPED')",
+    "mode of an open file of others": "os.fchmod(os.open(os.__file__, 0), 0o777); print('ESCAPED')",
+    "mode of its channel": "os.fchmod(3, 0o777); print('ESCAPED')",
+    "mode of its output": "os.fchmod(1, 0o777); print('ESCAPED')",
+    "times of the secret": "os.utime('SECRET', (1, 1)); print('ESCAPED')",
+    "times of the standard library": "os.utime(os.__file__); print('ESCAPED')",
+    "times of an open file of others": "os.utime(os.open(os.__file__, 0), (1, 1)); print('ESCAPED')",
     "its own folder away": "os.rename(os.getcwd(), '../x'); print('ESCAPED')",
     "its own folder removed": "os.rmdir(os.getcwd()); print('ESCAPED')",
     "listing the other folders": "print('ESCAPED', os.listdir('..'))",

@@ -85,6 +85,44 @@ loop = asyncio.new_event_loop(); print(loop.run_until_complete(f(6))); loop.clos
         "import numpy as np\nnp.save('a.npy', np.arange(5)); print(np.load('a.npy', mmap_mode='r').sum())",
         ["10"],
     ),
+    "copies, modes and times": (
+        """
+import os, shutil, stat
+open('a', 'w').write('1'); os.chmod('a', 0o444); os.utime('a', (1000, 2000))
+shutil.copy('a', 'b'); shutil.copy2('a', 'c'); os.mkdir('d'); shutil.copytree('d', 'e'); shutil.move('b', 'd')
+print([oct(stat.S_IMODE(os.stat(n).st_mode)) for n in ('a', 'd/b', 'c')], os.stat('c').st_mtime, os.listdir('d'))
+os.utime('a', ns=(5, 7)); print(os.stat('a').st_mtime_ns, os.stat('a').st_atime_ns); os.utime('a')
+f = open('c'); os.fchmod(f.fileno(), 0o744); os.utime(f.fileno(), (3, 4)); f.close()
+print(os.stat('a').st_mtime > 1e9, oct(os.stat('c').st_mode), os.stat('c').st_mtime)
+import pathlib; pathlib.Path('t').touch(); pathlib.Path('t').touch(); print(sorted(os.listdir()))
+#--
+import zipfile, tarfile
+with zipfile.ZipFile('z.zip', 'w') as z: z.write('a')
+with tarfile.open('t.tar.gz', 'w:gz') as t: t.add('d'); t.add('a')
+with tarfile.open('t.tar.gz') as t: t.extractall('out')
+zipfile.ZipFile('z.zip').extractall('un'); print(os.listdir('un'), sorted(os.listdir('out')))
+""",
+        [
+            "['0o444', '0o444', '0o444'] 2000.0 ['b']\n7 5\nTrue 0o100744 4.0\n['a', 'c', 'd', 'e', 't']",
+            "['a'] ['a', 'd']",
+        ],
+    ),
+    "shelves": (
+        "import shelve\nwith shelve.open('s') as s: s['a'] = [1]\n"
+        "#--\nwith shelve.open('s', writeback=True) as s: s['a'].append(2); print(dict(s))\n"
+        "#--\nimport dbm\nwith dbm.open('d', 'c') as d: d['k'] = 'v'; print(d['k'])",
+        ["None", "{'a': [1, 2]}", "b'v'"],
+    ),
+    "a log of many lines": (
+        "for n in range(5000):\n    with open('log', 'a') as f: f.write(f'{n}\\n')\nprint(n)\n"
+        "#--\nfor n in range(5000):\n    with open('log', 'a') as f: f.write(f'{n}\\n')\n"
+        "print(len(open('log').readlines()))",
+        ["4999", "10000"],
+    ),
+    "a folder that is there already": (
+        "import os\nfor n in range(2000): os.makedirs('out', exist_ok=True)\nprint(os.listdir())",
+        ["['out']"],
+    ),
     "kinds of files": ("import mimetypes; print(mimetypes.guess_type('a.png')[0])", ["image/png"]),
 }
 

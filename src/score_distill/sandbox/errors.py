@@ -52,4 +52,4 @@ def _place(error: BaseException, code: str, name: str) -> str | None:
     file, line, function = found
     where = f"line {line}" if file == name else f"{file.strip('<>')}, line {line}"
     within = "" if function.startswith("<") else f", in {function}"
-    return f"{where}{within}: {linecache.getline(file, line).strip()}"
+    return f"{where}{within}:"

@@ -9,6 +9,8 @@ import itertools
 import os
 import shutil
 import stat
+import struct
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +22,19 @@ _AT_FDCWD = 0xFFFFFF9C
 _AT_REMOVEDIR = 0x200
 _PATH_BYTES = 4096
 _PAGE = 4096
+_CALLS = 100  # that change files, of a step, for each entry that its folder may have
+_FILE_MODE, _FOLDER_MODE = 0o444, 0o755  # what a session and its daemon need to read a folder and to remove it
+_MOST_MODE = 0o755
+_TIMES = struct.Struct("4q")
+_UTIME_NOW, _UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
 _FLAGS = os.O_ACCMODE | os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND
-_ABUSE = 1000
+_ABUSE = 1000  # calls that are refused, of a step
+_USUAL = {errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY}  # what honest code tries
 _DEEPEST, _LONGEST = 64, 1024  # folders, and bytes of a path below the step's folder; what copies a tree can walk it
 
 
 class Folder:
-    """The folder of one running step: so many bytes and entries, and as many calls that change it.
+    """The folder of one running step: so many bytes and entries, and a hundred times as many calls that change it.
 
     It is walked once; from then on entries are counted as they change, and files that were opened for writing are
     known by their paths. One of them that the step deletes is moved out of its sight until `close`: it may still be
@@ -36,7 +44,8 @@ class Folder:
     def __init__(self, path: Path, limits: Limits) -> None:
         self.path = path
         self._limits = limits
-        self._left = limits.files
+        self._left = _CALLS * max(1, limits.files)
+        self._refused = 0
         found = usage(path)
         self._entries, self._before = found.entries, found.size
         self._written: set[str] = set()
@@ -58,11 +67,18 @@ class Folder:
 
     @property
     def abused(self) -> bool:
-        """Whether the step keeps on calling long after it was told that there is no more."""
-        return self._left < -_ABUSE
+        """Whether the step keeps on calling long after it was told that it may not, or that there is no more."""
+        return self._refused > _ABUSE
 
     def perform(self, pid: int, call: str, arguments: list[int]) -> int | None:
         """Do ``call`` as ``pid`` asked; the descriptor of an opened file. OSError is for the asker."""
+        try:
+            return self._perform(pid, call, arguments)
+        except OSError as error:
+            self._refused += error.errno not in _USUAL
+            raise
+
+    def _perform(self, pid: int, call: str, arguments: list[int]) -> int | None:
         self._left -= 1
         if self._left < 0:
             raise OSError(errno.ENOSPC, "too many file calls")
@@ -84,7 +100,53 @@ class Folder:
                 if call == "renameat2" and arguments[4]:
                     raise OSError(errno.EINVAL, "flags")
                 self._rename(pid, (first, second), (third & 0xFFFFFFFF, arguments[3]))
+            case "chmod":
+                self._set_mode(self._own(pid, _AT_FDCWD, arguments[0]), second)
+            case "fchmod":
+                self._set_mode(self._own(pid, first, 0), second)
+            case "fchmodat":
+                self._set_mode(self._own(pid, first, second), third)
+            case "utimensat":
+                self._set_times(pid, self._own(pid, first, second), third)
         return None
+
+    def _own(self, pid: int, base: int, path: int) -> str:
+        """The file of this folder that is meant by a path, or without one by a descriptor; no other is its owner's."""
+        try:
+            if path or base == _AT_FDCWD:
+                return self._inside(pid, base, path)
+            meant = os.readlink(f"/proc/{pid}/fd/{base}")
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise
+            raise OSError(errno.EPERM, "no file of the scratch folder") from None
+        if not meant.startswith(f"{self.path}/"):
+            raise OSError(errno.EPERM, "no file of the scratch folder")
+        return meant
+
+    def _set_mode(self, path: str, mode: int) -> None:
+        """Only what is safe to keep: it stays readable to the session, and its owner's alone to write."""
+        mode &= 0xFFFF
+        if mode & ~0o777:
+            raise OSError(errno.EPERM, "no bits but those of reading, writing and executing")
+        is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
+        os.chmod(path, mode & _MOST_MODE | (_FOLDER_MODE if is_folder else _FILE_MODE))
+
+    def _set_times(self, pid: int, path: str, times: int) -> None:
+        found, now = os.stat(path), time.time_ns()
+        if not times:
+            os.utime(path)
+            return
+        values = _TIMES.unpack(_memory(pid, times, _TIMES.size))
+        kept = {_UTIME_NOW: (now, now), _UTIME_OMIT: (found.st_atime_ns, found.st_mtime_ns)}
+        chosen = [
+            kept[part][at] if part in kept else values[2 * at] * 1_000_000_000 + part
+            for at, part in enumerate((values[1], values[3]))
+        ]
+        try:
+            os.utime(path, ns=(chosen[0], chosen[1]))
+        except OverflowError:
+            raise OSError(errno.EINVAL, "times") from None
 
     def _open(self, pid: int, base: int, path: int, flags: int) -> int:
         if flags & os.O_TMPFILE == os.O_TMPFILE:
@@ -158,22 +220,26 @@ class Folder:
 def _text(pid: int, address: int) -> str:
     """The string at ``address`` of the asker; it waits in the call, and was read before it is judged."""
     data = b""
+    while b"\0" not in data:
+        if len(data) >= _PATH_BYTES:
+            raise OSError(errno.ENAMETOOLONG, "path")
+        at = address + len(data)
+        data += _memory(pid, at, _PAGE - at % _PAGE)
+    return os.fsdecode(data[: data.index(b"\0")])
+
+
+def _memory(pid: int, address: int, size: int) -> bytes:
+    """So many bytes at ``address`` of the asker."""
     memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        while b"\0" not in data:
-            if len(data) >= _PATH_BYTES:
-                raise OSError(errno.ENAMETOOLONG, "path")
-            at = address + len(data)
-            try:
-                part = os.pread(memory, _PAGE - at % _PAGE, at)
-            except (OSError, OverflowError):  # where no process has memory
-                part = b""
-            if not part:
-                raise OSError(errno.EFAULT, "path")
-            data += part
+        data = os.pread(memory, size, address)
+    except (OSError, OverflowError):  # where no process has memory
+        data = b""
     finally:
         os.close(memory)
-    return os.fsdecode(data[: data.index(b"\0")])
+    if len(data) != size:
+        raise OSError(errno.EFAULT, "address")
+    return data
 
 
 @dataclass(frozen=True)

@@ -108,10 +108,10 @@ def _say_what_there_is_not() -> None:
         _refuse(NO_NETWORK, name, socket, sys.modules["_socket"])
     opened = socket.socket.__init__
 
-    def open_socket(self: Any, family: int = -1, kind: int = -1, proto: int = -1, fileno: int | None = None) -> None:
-        if fileno is None:
+    def open_socket(self: Any, *args: Any, **kwargs: Any) -> None:
+        if len(args) < 4 and kwargs.get("fileno") is None:
             raise PermissionError(errno.EPERM, NO_NETWORK)
-        opened(self, family, kind, proto, fileno)
+        opened(self, *args, **kwargs)
 
     socket.socket.__init__ = open_socket  # type: ignore[method-assign]
     shared: Any = importlib.import_module("_multiprocessing")

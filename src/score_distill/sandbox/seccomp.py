@@ -18,9 +18,11 @@ from score_distill.sandbox.session import APART
 CLONE_PARENT = 0x8000
 FORK_FLAGS = CLONE_PARENT | signal.SIGCHLD
 WRITING = (os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC)
-CHANGING = ("mkdir", "mkdirat", "unlink", "unlinkat", "rmdir", "rename", "renameat", "renameat2")
+SETTING = ("chmod", "fchmod", "fchmodat", "utimensat")
+CHANGING = ("mkdir", "mkdirat", "unlink", "unlinkat", "rmdir", "rename", "renameat", "renameat2", *SETTING)
 
-_EPERM, _ENOSYS = 1, 38
+_EPERM, _ENOSYS, _ENOTSUP = 1, 38, 95
+_NONE = ("listxattr", "llistxattr", "flistxattr", "getxattr", "lgetxattr", "fgetxattr")  # as where files have none
 _PR_SET_PDEATHSIG = 1
 _MAP_KIND, _MAP_PRIVATE = 0x0F, 0x02
 _WRITE_AND_EXECUTE = 0x02 | 0x04
@@ -65,6 +67,8 @@ def allow_list() -> bytes:
         rules.add_rule(ALLOW, "mprotect", harmless)
         rules.add_rule(ALLOW, "mmap", harmless, Arg(3, MASKED_EQ, _MAP_KIND, _MAP_PRIVATE))
     rules.add_rule(ERRNO(_ENOSYS), "clone3")
+    for name in _NONE:
+        rules.add_rule(ERRNO(_ENOTSUP), name)
     return _compiled(rules)
 
 
