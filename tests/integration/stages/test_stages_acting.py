@@ -181,7 +181,8 @@ class StuckList(list[Any]):
 
 
 async def test_what_nobody_could_judge_is_told_apart_and_is_not_wrong(make_place: MakePlace) -> None:
-    held = [*ledger(4, "eval"), {**ledger(5, "eval")[4], "answer": "∞"}]
+    *held, last = ledger(5, "eval")
+    held.append({**last, "answer": f"{last['answer']}%"})  # is 42 what 42 % is?
     models = {"judge_never": 1.0}
     place = await make_place(ledger(60), held, prompt="Instructions", share=0.0, scripted=models)
     judged = place.spec.tasks.eval[0].model_copy(update={"metric": "math"})
