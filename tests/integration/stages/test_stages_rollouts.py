@@ -213,12 +213,18 @@ async def test_what_cannot_be_rolled_out_is_lost_and_counted(make_place: MakePla
     assert (long.rollouts, long.lost) == ((), Counter(too_long=3))
 
 
+def arguable() -> dict[str, Any]:
+    """A task whose reference, 42 %, may be what an answer of 42 says."""
+    row = changing()
+    return {**row, "answer": f"{row['answer']}%"}
+
+
 async def test_a_group_that_nobody_can_judge_is_lost_and_not_wrong(make_place: MakePlace) -> None:
     place = with_method(await make_place(ledger(60), share=0.0), "rl", group_size=3)
     tasks = place.spec.tasks
     train = tasks.model_copy(update={"train": tasks.train.model_copy(update={"metric": "math"})})
     place = replace(place, spec=place.spec.model_copy(update={"tasks": train}))
-    [unjudged] = await rolled(place, (item_of({**changing(), "answer": "∞"}, 3), 1, 4096))
+    [unjudged] = await rolled(place, (item_of(arguable(), 3), 1, 4096))
     assert (unjudged.rollouts, unjudged.lost) == ((), Counter(unjudged=3))
     assert [(one.row()["lost"], one.row()["reward"]) for one in unjudged.made] == [("unjudged", None)] * 3
 
@@ -230,7 +236,7 @@ async def test_the_teacher_judges_a_rollout_where_rules_cannot_as_it_does_in_an_
     tasks = place.spec.tasks
     train = tasks.model_copy(update={"train": tasks.train.model_copy(update={"metric": "math"})})
     place = replace(place, spec=place.spec.model_copy(update={"tasks": train}))
-    [group] = await rolled(place, (item_of({**changing(), "answer": "∞"}, 3), 1, 4096))
+    [group] = await rolled(place, (item_of(arguable(), 3), 1, 4096))
     assert [(one.judged.correct, one.reward) for one in group.rollouts] == [(False, 0.5)] * 3
     assert place.models.answered["teacher", "equal"] == 3
 
@@ -259,7 +265,7 @@ async def test_only_on_policy_distillation_asks_the_teacher_for_each_sampled_tok
     tasks = place.spec.tasks
     train = tasks.model_copy(update={"train": tasks.train.model_copy(update={"metric": "math"})})
     place = replace(place, spec=place.spec.model_copy(update={"tasks": train}))
-    whole = Item(id="whole#0", task=Task.model_validate({**changing(), "answer": "∞"}))
+    whole = Item(id="whole#0", task=Task.model_validate(arguable()))
     async with floor(StageContext(place.config(control, "rl"), place.store), frozenset(), durable=False) as here:
         group = await Acting(here, 4096).roll_out(whole, 1, lambda: 0)
         usage = {(row["role"], row["purpose"]): row["calls"] for row in here.ledger.account.rows()}
