@@ -107,6 +107,38 @@ zipfile.ZipFile('z.zip').extractall('un'); print(os.listdir('un'), sorted(os.lis
             "['a'] ['a', 'd']",
         ],
     ),
+    "absolute paths": (
+        """
+import os, pathlib
+p = os.path.abspath('a'); open(p, 'w').write('1'); q = pathlib.Path.cwd() / 'b'; q.write_text('2')
+print(p, q, open(p).name, pathlib.Path(__file__).parent)
+#--
+print(open(p).read(), q.read_text(), os.path.getsize(p), sorted(os.listdir(os.getcwd())), os.path.realpath('a'))
+os.rename(p, '/scratch/c'); print(sorted(e.path for e in os.scandir('/scratch')), [*os.walk(os.getcwd())][0][0])
+#--
+import shutil, sqlite3, bz2
+shutil.copy('/scratch/c', os.path.abspath('d')); os.unlink(q); shutil.copytree('/scratch', '/scratch/e')
+with bz2.open('/scratch/z', 'wt') as f: f.write('3')
+c = sqlite3.connect('/scratch/x.db'); c.execute('create table t(a)'); c.close(); os.remove('/scratch/x.db')
+print(bz2.open('/scratch/z', 'rt').read(), sorted(map(str, pathlib.Path('/scratch').rglob('*'))))
+""",
+        [
+            "/scratch/a /scratch/b /scratch/a /scratch",
+            "1 2 1 ['a', 'b'] /scratch/a\n['/scratch/b', '/scratch/c'] /scratch",
+            "3 ['/scratch/c', '/scratch/d', '/scratch/e', '/scratch/e/c', '/scratch/e/d', '/scratch/z']",
+        ],
+    ),
+    "another folder": (
+        "import os; os.mkdir('sub'); os.chdir('sub'); open('f', 'w').write('1')\n"
+        "#--\nprint(os.getcwd(), open('f').read()); os.chdir('..')\n"
+        "#--\nprint(os.getcwd(), os.listdir()); os.chdir('sub'); os.unlink('f'); os.rmdir('/scratch/sub')\n"
+        "#--\nprint(os.getcwd())",
+        ["None", "/scratch/sub 1", "/scratch ['sub']", "/scratch"],
+    ),
+    "a file that is not there": (
+        "open('/scratch/x')\n#--\nopen('x')",
+        [f"FileNotFoundError: [Errno 2] No such file or directory: '{path}'" for path in ("/scratch/x", "x")],
+    ),
     "shelves": (
         "import shelve\nwith shelve.open('s') as s: s['a'] = [1]\n"
         "#--\nwith shelve.open('s', writeback=True) as s: s['a'].append(2); print(dict(s))\n"
@@ -159,7 +191,14 @@ async def test_what_there_is_not_says_so(sandbox: Sandbox, code: str, words: str
     assert result.error and words in result.output
 
 
+async def test_paths_are_the_same_at_each_replay_and_where_a_session_is_counts(sandbox: Sandbox) -> None:
+    code = "import os, pathlib\nos.mkdir('d'); a = os.path.abspath('x'); b = pathlib.Path.cwd(); c = os.getcwdb()"
+    first, second, elsewhere = [(await run(sandbox, code + more))[0].state_hash for more in ("", "", "; os.chdir('d')")]
+    assert first == second != elsewhere
+    assert None not in (first, elsewhere)
+
+
 async def test_names_of_temporary_files_are_the_same_at_each_replay(sandbox: Sandbox) -> None:
-    code = "import os, tempfile\nwith tempfile.NamedTemporaryFile() as f: print(os.path.basename(f.name))"
+    code = "import os, tempfile\nwith tempfile.NamedTemporaryFile() as f: name = f.name"
     first, second = [(await run(sandbox, code))[0] for _ in range(2)]
-    assert first.output == second.output
+    assert first.state_hash == second.state_hash is not None

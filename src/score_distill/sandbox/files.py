@@ -22,7 +22,7 @@ _AT_FDCWD = 0xFFFFFF9C
 _AT_REMOVEDIR = 0x200
 _PATH_BYTES = 4096
 _PAGE = 4096
-_CALLS = 100  # that change files, of a step, for each entry that its folder may have
+_CALLS = 40  # that change files, of a step, for each entry that its folder may have
 _FILE_MODE, _FOLDER_MODE = 0o444, 0o755  # what a session and its daemon need to read a folder and to remove it
 _MOST_MODE = 0o755
 _TIMES = struct.Struct("4q")
@@ -34,7 +34,7 @@ _DEEPEST, _LONGEST = 64, 1024  # folders, and bytes of a path below the step's f
 
 
 class Folder:
-    """The folder of one running step: so many bytes and entries, and a hundred times as many calls that change it.
+    """The folder of one running step: so many bytes and entries, and forty times as many calls that change it.
 
     It is walked once; from then on entries are counted as they change, and files that were opened for writing are
     known by their paths. One of them that the step deletes is moved out of its sight until `close`: it may still be

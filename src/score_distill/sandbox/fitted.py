@@ -22,6 +22,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from score_distill.sandbox.places import PLACE, Places, put
+
 NO_PROCESS = "no process and no other program can be started here; do it in Python"
 NO_NETWORK = "there is no network here"
 NO_LINK = "only files and folders can be made here"
@@ -36,8 +38,10 @@ _PROCESSES = (
 )
 
 
-def fit() -> None:
+def fit() -> Places:
     """Only once, in the process from which all sessions come."""
+    _unlock_databases()
+    places = Places()
     for name in _SYSTEM_LIBRARIES:
         spec = importlib.util.find_spec(name)
         if spec and spec.origin and os.path.isfile(spec.origin):
@@ -46,11 +50,13 @@ def fit() -> None:
     for name in _LOCKED:
         sys.modules[name] = None  # type: ignore[assignment]
     mimetypes.init([])
+    importlib.reload(tempfile)  # it keeps calls of the system as it found them
+    tempfile.tempdir = PLACE
     tempfile._name_sequence = map("{:08x}".format, itertools.count())  # type: ignore[attr-defined]
     threading.stack_size(_THREAD_BYTES)
-    _unlock_databases()
     asyncio.set_event_loop_policy(_Policy())
     _say_what_there_is_not()
+    return places
 
 
 def _unlock_databases() -> None:
@@ -67,7 +73,7 @@ def _unlock_databases() -> None:
             connection.execute("PRAGMA temp_store = MEMORY")
         return connection
 
-    _replace(connect, connect_unlocked, sqlite3, sqlite3.dbapi2, sys.modules["_sqlite3"])
+    put({connect: connect_unlocked})
 
 
 class _EventLoop(asyncio.BaseEventLoop):
@@ -152,10 +158,3 @@ def _refusal(words: str) -> Callable[..., NoReturn]:
         raise PermissionError(errno.EPERM, words)
 
     return refuse
-
-
-def _replace(old: Any, new: Any, *modules: Any) -> None:
-    new.__name__ = new.__qualname__ = old.__name__
-    new.__module__, new.__doc__ = modules[0].__name__, old.__doc__
-    for module in modules:
-        setattr(module, old.__name__, new)

@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 from score_distill.sandbox import errors
 from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.outcome import shorten
+from score_distill.sandbox.places import PLACE, Places
 from score_distill.sandbox.state import digest
 from score_distill.sandbox.streams import Streams, answer_nothing
 from score_distill.sandbox.wire import WireError, check_depth
@@ -51,17 +52,19 @@ class ToolError(Exception):
 class Session:
     """One interpreter state; every forked child carries its own copy of this object on."""
 
-    def __init__(self, daemon: int, limits: Limits) -> None:
+    def __init__(self, daemon: int, limits: Limits, places: Places) -> None:
         self._daemon = daemon
         self._report_bytes = limits.report_bytes
         self._line_chars = min(_LINE_CHARS, limits.observation_chars // 2)
         self._tools: list[str] = []
         self._steps = 0
         self._streams = Streams()
+        self._places = places
         answer_nothing()
         main = types.ModuleType("__main__")
         sys.modules["__main__"] = main
         self._namespace = main.__dict__
+        self._namespace["__file__"] = f"{PLACE}/main.py"
         builtins.final_answer_print = self._answer  # type: ignore[attr-defined]
 
     def live(self) -> NoReturn:
@@ -78,7 +81,7 @@ class Session:
 
     def _execute(self, step: Mapping[str, Any]) -> dict[str, Any]:
         """Run one step in its folder, with its output and its tools; the first step of a session also has a seed."""
-        os.chdir(step["folder"])
+        self._places.enter(step["folder"])
         self._streams.begin()
         self._bind(step["tools"])
         if (seed := step.get("seed")) is not None:
@@ -146,8 +149,9 @@ class Session:
         except Exception as error:
             report = self._failure(error)
         self._streams.let_go()
+        self._places.leave()
         send(report)
-        send({"state": digest(self._namespace)})
+        send({"state": digest(self._namespace, here=self._places.here)})
 
     def _failure(self, error: BaseException) -> dict[str, Any]:
         text = errors.described(error, self._code, self._source)

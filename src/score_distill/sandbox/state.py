@@ -31,17 +31,17 @@ _PLAIN = frozenset(map(id, SCALARS))
 _PLAIN_OR_TUPLE = _PLAIN | {id(tuple)}
 
 
-def digest(namespace: Mapping[str, Any], folder: str = ".") -> str | None:
-    """Sixteen hex digits over the state and the files in ``folder``; None when it is unknown, for whatever reason."""
+def digest(namespace: Mapping[str, Any], folder: str = ".", here: str = "") -> str | None:
+    """Sixteen hex digits over the state, the files in ``folder`` and where in that the session is; None if unknown."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _digest(namespace, folder)
+            return _digest(namespace, folder, here)
     except Exception:
         return None
 
 
-def _digest(namespace: Mapping[str, Any], folder: str) -> str:
+def _digest(namespace: Mapping[str, Any], folder: str, here: str) -> str:
     kinds_science.learn(KINDS)
     found = hashlib.blake2b(digest_size=8)
     patience = _Patience()
@@ -51,6 +51,7 @@ def _digest(namespace: Mapping[str, Any], folder: str) -> str:
         found.update(part)
     for path, content in _files(folder):
         found.update(path.encode("utf-8", "surrogateescape") + b"\0" + content)
+    found.update(here.encode("utf-8", "surrogateescape"))
     return found.hexdigest()
 
 

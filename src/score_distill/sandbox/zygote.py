@@ -41,7 +41,7 @@ def main() -> None:
     if "numpy" in sys.modules:
         importlib.import_module("numpy.random")  # which it loads when it is first asked for; sessions seed it
     packages = _packages(start["libraries"])
-    fitted.fit()
+    places = fitted.fit()
     _settle()
     _rehearse()
     gc.collect()
@@ -49,7 +49,7 @@ def main() -> None:
     os.closerange(session.CONTROL + 1, os.sysconf("SC_OPEN_MAX"))
     confine.first_to_be_killed()
     os.nice(_CPU_PRIORITY)
-    state = session.Session(os.getppid(), limits)
+    state = session.Session(os.getppid(), limits, places)
     zones = list(filter(os.path.isdir, zoneinfo.TZPATH))
     confined = confine.confine(plan, [_STDLIB, _EXTENSIONS, *packages, *zones], [*_standard(), *packages, *zones])
     for path in (_STDLIB, plan.scratch):
@@ -74,7 +74,6 @@ def _settle() -> None:
     for path in set(sys.path_importer_cache) - set(sys.path):
         del sys.path_importer_cache[path]
     sys.argv[:] = [""]
-    sys.modules["tempfile"].tempdir = "."  # type: ignore[attr-defined]
 
 
 def _rehearse() -> None:
