@@ -143,7 +143,7 @@ def _several(one: Items, other: Value, numeric: Numeric | None) -> Any:
     if not isinstance(other, Items):
         if len(one.values) == 1 and one.form != "matrix":
             return same(one.values[0], other, numeric)
-        if isinstance(other, Union | Relation):
+        if isinstance(other, Union | Relation | Labelled):
             return NotImplemented
         return False
     one, other = _flat(one), _flat(other)
