@@ -47,8 +47,9 @@ You take over for one step. The steps so far are sound; the attempt at the next 
 that should stand in its place, and only that one step, as if it were your own next step: no word about a mistake or \
 a correction, and do not solve more of the task than this step should."""
 
-VERIFY = """Compare an answer with the reference answer of a task. Ignore wording, units, formatting and additional \
-explanation; what counts is whether the answer says the same as the reference.
+VERIFY = """Compare an answer with the reference answer of a task. Ignore wording, formatting and additional \
+explanation; a missing unit does not matter, another unit does; an answer that names several possibilities is not \
+equivalent to one of them. What counts is whether the answer says the same as the reference.
 Reply in JSON: "equivalent": true or false."""
 
 STEPS_EQUAL = """Two candidate next steps follow the same earlier steps of a task. Decide whether they are \
