@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, JsonValue, StringConstraints
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -67,6 +67,15 @@ is given; `agent.maxSteps` is at least 2 when `agent.plan` is true; `agent.stepT
 student and teacher; `split.dev` is more than 0 while `rl.enabled` is true; no eval set is the training file.
 """
 
+NAMES: dict[object, str] = {
+    int: "whole number",
+    float: "number",
+    bool: "`true`, `false`",
+    str: "text",
+    datetime: "time",
+    JsonValue: "anything",
+}
+
 STATUS = """# Status
 
 Of a run in a cluster, written by the operator alone. The reasons of its conditions are in
@@ -120,8 +129,7 @@ def _type(annotation: Any, bounds: list[Any]) -> str:
         return f"list of {what}{_size(bounds, 'items', ', ')}"
     if model_of(annotation) is not None:
         return "mapping"
-    names = {int: "whole number", float: "number", bool: "`true`, `false`", str: "text", datetime: "time"}
-    return f"{names[annotation]}{_range(bounds)}{_size(bounds, 'characters')}{_pattern(bounds)}"
+    return f"{NAMES[annotation]}{_range(bounds)}{_size(bounds, 'characters')}{_pattern(bounds)}"
 
 
 def _flat(metadata: list[Any]) -> Iterator[Any]:

@@ -8,7 +8,7 @@ while it runs, and ends with a summary small enough for a termination message. W
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, JsonValue
 
 from score_distill.api import RL_CONTROLS, Model, Score, Spec
 
@@ -25,17 +25,29 @@ MESSAGE_BYTES = 1500
 FIGURES = 48
 
 
+class SentHeader(Model):
+    """A header of every request; its value is here, or in a file where it is a secret."""
+
+    name: str
+    value: str = ""
+    file: str | None = None
+
+
 class Served(Model):
     """A model behind an OpenAI-compatible API.
 
     ``url`` ends in /v1. ``key_file`` holds the API key. New weights go in by one of two ways: ``admin_url`` is the
     root of a vLLM on this machine whose management routes may be used, ``weights_url`` that of a gateway which takes
-    them over the network. ``model_dir`` is the folder with tokenizer and chat template of what is served.
+    them over the network. ``model_dir`` is the folder with tokenizer and chat template of what is served. To each
+    request ``headers`` and the fields of ``body`` are added; those in ``omit`` are left out.
     """
 
     url: str
     model: str
     key_file: str | None = None
+    headers: tuple[SentHeader, ...] = ()
+    body: dict[str, JsonValue] = Field({})
+    omit: tuple[str, ...] = ()
     admin_url: str | None = None
     weights_url: str | None = None
     model_dir: str | None = None

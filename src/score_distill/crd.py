@@ -126,6 +126,7 @@ KEPT = (
     INT_OR_STRING,
     LIST_TYPE,
     "x-kubernetes-list-map-keys",
+    "x-kubernetes-preserve-unknown-fields",
 )
 
 

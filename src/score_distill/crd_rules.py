@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from score_distill.api import FREE, Agent, Rl, Serving, Spec, Split
+from score_distill.api.models import OWN_HEADERS, SECRET_HEADERS
 from score_distill.manifest import model_of
 
 Rule = dict[str, str]
@@ -75,6 +76,17 @@ RULES: dict[str, list[Rule]] = {
             "teacher: give exactly one of ref, model, endpoint",
         ),
         _remote("model"),
+    ],
+    "Header": [
+        rule("has(self.value) != has(self.secret)", "header: give exactly one of value, secret"),
+        rule(
+            f"!has(self.value) || !(self.name.lowerAscii() in {json.dumps(SECRET_HEADERS)})",
+            "a header that holds a key must be given by secret, not by value",
+            "value",
+        ),
+        rule(
+            f"!(self.name.lowerAscii() in {json.dumps(OWN_HEADERS)})", "this header is set by the client itself", "name"
+        ),
     ],
     "TaskSet": [_remote("uri", "s3|pvc", DATA)],
     "EvalSet": [_remote("uri", "s3|pvc", DATA)],

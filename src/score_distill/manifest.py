@@ -18,6 +18,7 @@ from pydantic_core import PydanticUndefined
 
 from score_distill.api import DistillationRun
 from score_distill.api.base import IMAGE, LABEL, LABEL_VALUE, QUALIFIED, QUANTITY, SUBDOMAIN
+from score_distill.api.models import HEADER, HEADER_VALUE
 from score_distill.api.search import SITE
 from score_distill.errors import BadInput
 
@@ -31,6 +32,8 @@ PATTERNS = {
     QUANTITY: "must be a quantity such as 2, 500m or 4Gi",
     IMAGE: "must be an image such as registry.example/name:tag",
     SITE: "must be a site such as example.com, or the beginning of an address such as example.com/data",
+    HEADER: "must be letters, digits, - and _, first a letter or digit",
+    HEADER_VALUE: "must be plain letters of one line, without spaces at its ends",
     r"^\S+$": "must not contain spaces",
     r"^https?://\S+$": "must begin with http:// or https://",
 }

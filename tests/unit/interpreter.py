@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from score_distill.agent.codeact import AgentState, ModelTurn, act
-from score_distill.agent.completer import Completion, ContextOverflow, RequestRefused, Usage
+from score_distill.agent.completer import Completion, Usage
 from score_distill.agent.environment import EnvState, SnapshotPool
+from score_distill.agent.refusals import ContextOverflow, RequestRefused
 from score_distill.agent.tools import chosen
 from score_distill.agent.trajectory import Step, Task
 from score_distill.api import Sampling

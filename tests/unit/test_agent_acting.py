@@ -22,8 +22,9 @@ from tests.unit.interpreter import (
 
 from score_distill.agent.chat import ChatFormat
 from score_distill.agent.codeact import NO_CODE, AgentState, CutOff, ModelTurn, StudentActor, TeacherActor, act, take
-from score_distill.agent.completer import Completion, ContextOverflow, Usage
+from score_distill.agent.completer import Completion, Usage
 from score_distill.agent.environment import SnapshotPool
+from score_distill.agent.refusals import ContextOverflow
 
 
 async def test_the_last_step_is_executed_and_counts(tally: Tally):

@@ -10,16 +10,8 @@ import pytest
 from aiohttp import web
 from tests.unit.web_server import serve
 
-from score_distill.agent.completer import (
-    NEVER_ANSWERED,
-    Completion,
-    ContextOverflow,
-    EndpointRefused,
-    EndpointUnavailable,
-    OpenAIClient,
-    RequestRefused,
-    Usage,
-)
+from score_distill.agent.completer import NEVER_ANSWERED, Completion, OpenAIClient, Usage
+from score_distill.agent.refusals import ContextOverflow, EndpointRefused, EndpointUnavailable, RequestRefused
 from score_distill.api import Sampling
 from score_distill.contract import Served
 
@@ -162,7 +154,7 @@ TROUBLE = {
     "502": (502, "<html>"),
     "408": (408, ""),
     "429": (429, "slow down", {"Retry-After": "0"}),
-    "429 with a date": (429, "", {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}),
+    "429 with a date": (429, "", {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}),
     "cut body": cut_off,
     "no JSON": (200, "<html>"),
     "half JSON": (200, '{"choices": ['),

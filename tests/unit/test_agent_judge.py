@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from score_distill.agent import prompts
-from score_distill.agent.completer import Completion, ContextOverflow, EndpointUnavailable, RequestRefused, Usage
+from score_distill.agent.completer import Completion, Usage
 from score_distill.agent.judge import Judge, JudgeFailed, judged, read_json, steps_equivalent
 from score_distill.agent.ledger import Account, Caller, Ledger
+from score_distill.agent.refusals import ContextOverflow, EndpointUnavailable, RequestRefused
 from score_distill.agent.tools import Read, chosen
 from score_distill.agent.trajectory import Step, Task
 from score_distill.api import Correction, Sampling

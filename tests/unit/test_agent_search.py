@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from tests.unit.test_agent_completer import FakeServer, serve
 
-from score_distill.agent.completer import EndpointRefused, EndpointUnavailable
+from score_distill.agent.refusals import EndpointRefused, EndpointUnavailable
 from score_distill.agent.search import NOTHING, QUERY_CHARS, SNIPPET_CHARS, Found, Recorded, Search, observation
 from score_distill.agent.search_corpus import Corpus, build
 from score_distill.agent.search_endpoint import FAILURES, REPLY_BYTES, SearchEndpoint

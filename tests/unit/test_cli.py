@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from score_distill.agent.completer import EndpointRefused, EndpointUnavailable
+from score_distill.agent.refusals import EndpointRefused, EndpointUnavailable
 from score_distill.artifacts.models import ModelNotUsable
 from score_distill.artifacts.store import ArtifactCorrupt, StoreDenied, StoreFull
 from score_distill.cli import app

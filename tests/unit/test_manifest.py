@@ -207,3 +207,25 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_the_message_names_the_file_and_counts(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"run\.yaml: 4 faults\n  apiVersion: missing"):
         read(write(tmp_path, "a: 1\nkind: DistillationRun"))
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"headers": [{"name": "Authorization", "value": "Bearer sk-1"}]}, "Authorization holds a key"),
+        ({"headers": [{"name": "API-Key", "value": "sk-1"}]}, "API-Key holds a key"),
+        ({"headers": [{"name": "X-Team"}]}, "give exactly one of value, secret"),
+        ({"headers": [{"name": "Host", "value": "x"}]}, "Host is set by the client itself"),
+        ({"headers": [{"name": "X Team", "value": "x"}]}, "must be letters, digits"),
+        ({"headers": [{"name": "X-Team", "value": "x\r\ny: z"}]}, "must be plain letters of one line"),
+        ({"headers": [{"name": "a", "value": "x"}, {"name": "A", "value": "y"}]}, "each header must be given once"),
+        ({"body": {"model": "other"}}, "model may not be given"),
+        ({"body": {"stream": True}}, "stream may not be given"),
+        ({"omit": ["messages"]}, "must be max_tokens, temperature"),
+    ],
+)
+def test_what_an_endpoint_is_sent_has_bounds(more, says):
+    (fault,) = faults(teacher={"endpoint": {"url": "https://x/v1", "model": "m", **more}})
+    assert fault.startswith("spec.teacher.endpoint")
+    assert says in fault
+    assert "sk-1" not in fault

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from score_distill.agent.completer import Completion, ContextOverflow, RequestRefused, Usage
+from score_distill.agent.completer import Completion, Usage
+from score_distill.agent.refusals import ContextOverflow, RequestRefused
 from score_distill.agent.rewards import Judged
 from score_distill.agent.rl_starts import Item
 from score_distill.agent.trajectory import Task

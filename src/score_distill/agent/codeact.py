@@ -11,8 +11,9 @@ from typing import Protocol
 from score_distill.agent import prompts
 from score_distill.agent.chat import ChatFormat, encode
 from score_distill.agent.chat_template import Message
-from score_distill.agent.completer import Completer, Completion, ContextOverflow, RequestRefused, warmer
+from score_distill.agent.completer import Completer, Completion, warmer
 from score_distill.agent.environment import EnvState, SnapshotPool
+from score_distill.agent.refusals import ContextOverflow, RequestRefused
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Author, Ending, Step, Trajectory
 from score_distill.agent.turns import parse_turn, read_reply, write_turn

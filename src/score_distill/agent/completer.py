@@ -1,50 +1,48 @@
 """Asking a model: the protocol, and the client of an OpenAI-compatible server behind it.
 
 The student is asked by token ids and answers in token ids; a teacher is asked by messages. A server that fails now and
-then (time-outs, 5xx, 429 with Retry-After, cut or invalid replies) is asked again with a bound; a refusal is final.
-The key comes from a file and appears in no message.
+then (time-outs, 5xx, 429 with Retry-After, cut or invalid replies) is asked again with a bound; a refusal is final, but
+one for the form of a chat request, which is learned from. Keys come from files and appear in no message.
 """
 
 import asyncio
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence, Set
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
 import aiohttp
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
+from yarl import URL
 
 from score_distill.agent.chat_template import Message
+from score_distill.agent.dialect import FORMS, Dialect, Lesson
+from score_distill.agent.refusals import (
+    LONGEST_PAUSE,
+    UNSUPPORTED,
+    EndpointRefused,
+    EndpointUnavailable,
+    RequestRefused,
+    error_of,
+    read_refusal,
+    seconds_until,
+)
+from score_distill.agent.replies import content_of, filtered, truncated, unusable
 from score_distill.api import Sampling
 from score_distill.contract import Served
-from score_distill.errors import BadInput, Infrastructure
 
 T = TypeVar("T")
+Reply = Mapping[str, Any]
 WEIGHTS_HEADER = "x-score-weights"
 NEVER_ANSWERED = 32  # refusals after which a server that has answered nothing is taken to refuse everything
-TOO_LONG = re.compile(r"context.length|maximum model length")
+FIRST = 4  # requests at once of a form that the server has not yet taken
+LESSONS = 3  # vain searches for a form that it takes, after which none is begun
 
-
-class EndpointRefused(BadInput):
-    """The server will not answer such a request: wrong key, unknown model, malformed request. Not worth a retry."""
-
-
-class RequestRefused(EndpointRefused):
-    """The server will not answer this one request, as a content filter does; it has answered, or may answer, others."""
-
-
-class EndpointUnavailable(Infrastructure):
-    """The server did not give a usable answer within the bound of retries."""
-
-    def __init__(self, message: str, retry_after: float = 0.0) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
-class ContextOverflow(Exception):
-    """The conversation and its next turn do not fit the model's context."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,6 +99,9 @@ class OpenAIClient:
     ``attempts`` bounds the tries of one request, ``timeout`` (seconds) each try. ``concurrency`` bounds requests in
     flight: above it callers wait here, not in the server. ``version`` names the weights that answers must be of, where
     the server says which; None takes any.
+
+    The forms of chat requests that the server refuses are learned once (`Dialect`); until it has taken a form, few
+    requests of it are in flight.
     """
 
     def __init__(
@@ -112,18 +113,30 @@ class OpenAIClient:
         self._slots = asyncio.Semaphore(concurrency)
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=10)
         self._session: aiohttp.ClientSession | None = None
-        self._key = ""
+        self._secrets: list[str] = []
         self._answered, self._refused = False, 0
+        self._dialect, self._vain = Dialect(), 0
+        self._proven: set[str] = set()
+        self._first, self._learning = asyncio.Semaphore(FIRST), asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        headers = {}
+        headers = {one.name: one.value for one in self.served.headers}
+        for one in self.served.headers:
+            if one.file:
+                headers[one.name] = self._secret(one.file, one.name)
         if self.served.key_file:
-            self._key = Path(self.served.key_file).read_text().strip()
-            headers["Authorization"] = f"Bearer {self._key}"
+            headers["Authorization"] = f"Bearer {self._secret(self.served.key_file, 'Authorization')}"
         self._session = aiohttp.ClientSession(
             headers=headers, timeout=self._timeout, connector=aiohttp.TCPConnector(limit=0)
         )
         return self
+
+    def _secret(self, file: str, header: str) -> str:
+        value = Path(file).read_text().strip()
+        if not value or not all(" " <= letter <= "~" for letter in value):
+            raise EndpointRefused(f"{self._where}: the secret for {header} is empty or no single line of plain letters")
+        self._secrets.append(value)
+        return value
 
     async def __aexit__(self, *_: object) -> None:
         if self._session:
@@ -154,9 +167,10 @@ class OpenAIClient:
             given = tuple(choice["logprobs"]["token_logprobs"]) if logprobs else ()
             if logprobs and len(given) != len(tokens):
                 raise ValueError(f"{len(given)} logprobs for {len(tokens)} tokens")
-            return Completion(choice["text"], _usage(reply), _truncated(choice), tokens, given)
+            return Completion(choice["text"], _usage(reply), truncated(choice), tokens, given)
 
-        return await self._ask("completions", body, read)
+        with self._counted():
+            return await self._ask("completions", body, read)
 
     async def chat(
         self,
@@ -176,9 +190,22 @@ class OpenAIClient:
 
         def read(reply: Mapping[str, Any]) -> Completion:
             choice = reply["choices"][0]
-            return Completion(_content(choice["message"]["content"]), _usage(reply), _truncated(choice))
+            message = choice["message"]
+            text = content_of(message.get("content"))
+            if filtered(choice) or (message.get("refusal") and not text):
+                raise RequestRefused(f"{self._where}: the model or its filter refused: {message.get('refusal') or ''}")
+            return Completion(text, _usage(reply), truncated(choice))
 
-        return await self._ask("chat/completions", body, read)
+        kept = {name: value for name, value in body.items() if name not in self.served.omit}
+        own = self.served.body
+        changeable = kept.keys() & FORMS.keys() - own.keys()
+        if kept["messages"][0]["role"] != "system":
+            changeable -= {"messages"}
+        with self._counted():
+            async with self._few_at_first(changeable):
+                reply = await self._in_dialect(kept, own, changeable, read)
+                self._proven |= changeable
+        return reply
 
     async def score(self, tokens: Sequence[int]) -> Completion:
         """By vLLM's ``prompt_logprobs``; it must also sample one token, which is paid for and not read."""
@@ -189,16 +216,76 @@ class OpenAIClient:
             found = (float(at[str(token)]["logprob"]) for token, at in zip(tokens[1:], given[1:], strict=True))
             return Completion("", _usage(reply), tokens=tuple(tokens[1:]), logprobs=tuple(found))
 
-        return await self._ask("completions", body, read)
+        with self._counted():
+            return await self._ask("completions", body, read)
 
     async def prompt_logprobs(self, tokens: Sequence[int]) -> list[float]:
         """What `score` finds, alone."""
         return list((await self.score(tokens)).logprobs)
 
-    async def _ask(self, route: str, body: Mapping[str, Any], read: Callable[[Mapping[str, Any]], T]) -> T:
+    async def _in_dialect(
+        self, body: Mapping[str, Any], own: Mapping[str, Any], changeable: Set[str], read: Callable[[Reply], T]
+    ) -> T:
+        async def ask(dialect: Dialect) -> T:
+            return await self._ask("chat/completions", {**dialect.spoken(body), **own}, read)
+
+        used = self._dialect
+        try:
+            return await ask(used)
+        except RequestRefused as error:
+            if error.refusal is None:
+                raise
+            refused = error
+        async with self._learning:
+            if self._dialect != used:  # another request has learned meanwhile
+                used = self._dialect
+                try:
+                    return await ask(used)
+                except RequestRefused as error:
+                    refused = error
+            lesson = Lesson(used, changeable, changeable - self._proven)
+            trying: Dialect | None = used
+            refusal = refused.refusal
+            while self._vain < LESSONS and trying and refusal and (trying := lesson.next(trying, refusal)):
+                try:
+                    reply = await ask(trying)
+                except RequestRefused as error:
+                    refusal = error.refusal
+                    if lesson.dialect == trying:
+                        refused = error
+                else:
+                    self._dialect = trying
+                    log.warning("%s: learned from a refusal: %s", self._where, trying.told())
+                    return reply
+            self._vain += len(lesson.tried) > 1
+        if refused.refusal and refused.refusal.codes & UNSUPPORTED:
+            raise EndpointRefused(f"{refused}; see omit and body of spec.teacher.endpoint")
+        raise refused
+
+    @asynccontextmanager
+    async def _few_at_first(self, names: Set[str]) -> AsyncIterator[None]:
+        if not names <= self._proven:
+            async with self._first:
+                if not names <= self._proven:
+                    yield
+                    return
+        yield
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """A server that has answered nothing and refuses request after request refuses everything."""
+        try:
+            yield
+        except RequestRefused as error:
+            self._refused += 1
+            if not self._answered and self._refused > NEVER_ANSWERED:
+                raise EndpointRefused(str(error)) from error
+            raise
+
+    async def _ask(self, route: str, body: Mapping[str, Any], read: Callable[[Reply], T]) -> T:
         async with self._slots:
             async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type(EndpointUnavailable),
+                retry=retry_if_exception(_passes),
                 stop=stop_after_attempt(self._attempts),
                 wait=self._pause,
                 reraise=True,
@@ -209,7 +296,7 @@ class OpenAIClient:
                         return read(json.loads(content))
                     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
                         raise EndpointUnavailable(
-                            f"{self.served.url}/{route}: not a completion ({type(error).__name__}: {error}): "
+                            f"{self._where}/{route}: not a completion ({unusable(content, error)}): "
                             f"{self._said(content)!r}"
                         ) from error
         raise AssertionError("AsyncRetrying ends in a reply or an error")
@@ -217,68 +304,70 @@ class OpenAIClient:
     def _pause(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         asked = error.retry_after if isinstance(error, EndpointUnavailable) else 0.0
-        return max(min(asked, 120.0), wait_random_exponential(multiplier=self._wait, max=30)(state))
+        return max(asked, wait_random_exponential(multiplier=self._wait, max=30)(state))
+
+    @property
+    def _where(self) -> str:
+        return shown(self.served.url)
 
     async def _post(self, route: str, body: Mapping[str, Any]) -> bytes:
         if self._session is None:
             raise RuntimeError("OpenAIClient is used outside its async context")
-        where = f"{self.served.url}/{route}"
+        where = f"{self._where}/{route}"
         try:
-            async with self._session.post(where, json=body) as response:
+            url = address(self.served.url, route)
+            async with self._session.post(url, json=body, allow_redirects=False) as response:
                 content = await response.read()
-                status, retry_after = response.status, response.headers.get("Retry-After", "")
-                version = response.headers.get(WEIGHTS_HEADER)
+                status, headers = response.status, response.headers
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise EndpointUnavailable(f"{where}: {type(error).__name__}: {error}") from error
-        if status == 429 or status == 408 or status >= 500:
-            raise EndpointUnavailable(f"{where}: HTTP {status}", _seconds(retry_after))
-        if self.version and version and version != self.version:
+            raise EndpointUnavailable(f"{where}: {type(error).__name__}: {self._hidden(str(error))}") from error
+        version = headers.get(WEIGHTS_HEADER)
+        if 300 <= status < 400:
+            to = shown(headers.get("Location", ""))
+            raise EndpointRefused(f"{where}: HTTP {status}: it sends on to {to}; give the address that answers itself")
+        refusal = read_refusal(content)
+        status = refusal.status if status == 200 and b'"choices"' not in content and refusal.status else status
+        if self.version and version and version != self.version and status < 429:
             raise EndpointUnavailable(f"{where}: computes with weights {version}, not with {self.version}")
-        said = self._said(content)
-        if status in (401, 403):
-            raise EndpointRefused(f"{where}: HTTP {status}: the key was refused; check the endpoint's apiKeySecret")
-        if status == 400 and TOO_LONG.search(said):
-            raise ContextOverflow(said)
-        if status in (400, 422):
-            self._refused += 1
-            every = not self._answered and self._refused > NEVER_ANSWERED
-            raise (EndpointRefused if every else RequestRefused)(f"{where}: HTTP {status}: {said}")
         if status != 200:
-            raise EndpointRefused(f"{where}: HTTP {status}: {said}")
+            asked = max(seconds_until(headers.get("Retry-After", ""), datetime.now(UTC)), refusal.retry_after)
+            raise error_of(f"{where}: HTTP {status}", status, refusal, asked, self._said(content))
         self._answered = True
         return content
 
     def _said(self, content: bytes) -> str:
-        """The start of a reply, without the key."""
-        said = content.decode("utf-8", "replace")
-        return (said.replace(self._key, "***") if self._key else said)[:500]
+        """The start of a reply, without the keys."""
+        return self._hidden(content.decode("utf-8", "replace"))[:500]
+
+    def _hidden(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether to ask again."""
+    return isinstance(error, EndpointUnavailable) and error.retry_after <= LONGEST_PAUSE
+
+
+def address(base: str, route: str) -> URL:
+    """The URL of a route below the base, whose query it keeps (some want ``?api-version=``)."""
+    url = URL(base)
+    return (url / route).with_query(url.query)
+
+
+def shown(url: str) -> str:
+    """A URL without what may be a secret in it."""
+    try:
+        found = URL(url)
+        return str((found.with_user(None) if found.absolute else found).with_query(None))
+    except ValueError:
+        return "no URL"
 
 
 def warmer(sampling: Sampling) -> Sampling:
     """The sampling of a question that is asked again: the greedy answer would come back the same."""
     return sampling.model_copy(update={"temperature": max(sampling.temperature, 0.5)})
-
-
-def _content(content: Any) -> str:
-    """What a message says: text, or a list of parts of which those that are text count, and reasoning does not."""
-    if isinstance(content, list):
-        content = "".join(part["text"] for part in content if part["type"] in ("text", "output_text"))
-    if not isinstance(content, str | None):
-        raise TypeError(f"content is a {type(content).__name__}")
-    return content or ""
-
-
-def _seconds(retry_after: str) -> float:
-    """Seconds of a Retry-After header; a date counts as none."""
-    return float(retry_after) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?", retry_after) else 0.0
-
-
-def _truncated(choice: Mapping[str, Any]) -> bool:
-    """Whether the bound of tokens ended the reply; a reply that the server itself gave up is none."""
-    reason = choice["finish_reason"]
-    if reason in ("abort", "error"):
-        raise ValueError(f"finish_reason {reason}")
-    return bool(reason == "length")
 
 
 def _sampled(model: str, max_tokens: int, sampling: Sampling, seed: int) -> dict[str, Any]:

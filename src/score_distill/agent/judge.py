@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from score_distill.agent import prompts
 from score_distill.agent.answers import check
 from score_distill.agent.chat_template import Message
-from score_distill.agent.completer import Completer, ContextOverflow, RequestRefused, warmer
+from score_distill.agent.completer import Completer, warmer
+from score_distill.agent.refusals import ContextOverflow, RequestRefused
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.trajectory import Step, Task, Verdict
 from score_distill.agent.turns import without_reasoning

@@ -13,11 +13,12 @@ from typing import Protocol
 from score_distill.agent import prompts
 from score_distill.agent.chat_template import Message
 from score_distill.agent.codeact import Actor, AgentState, CutOff, ModelTurn, take
-from score_distill.agent.completer import Completer, Completion, ContextOverflow, RequestRefused
+from score_distill.agent.completer import Completer, Completion
 from score_distill.agent.environment import SnapshotPool
 from score_distill.agent.equality import repeats
 from score_distill.agent.judge import Judge, JudgeFailed
 from score_distill.agent.leaks import leaks_answer
+from score_distill.agent.refusals import ContextOverflow, RequestRefused
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.tools import Words
 from score_distill.agent.trajectory import Step, Task

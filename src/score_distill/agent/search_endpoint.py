@@ -20,7 +20,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from score_distill.agent.completer import EndpointRefused, EndpointUnavailable
+from score_distill.agent.refusals import EndpointRefused, EndpointUnavailable
 from score_distill.agent.search import Found
 from score_distill.sandbox.client import ToolError
 

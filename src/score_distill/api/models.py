@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
 
-from score_distill.api.base import Model, Name, SecretKey, Uri
+from score_distill.api.base import LIST_TYPE, Model, Name, SecretKey, Uri
 
 
 class Serving(Model):
@@ -40,12 +40,72 @@ class TeacherRef(Model):
     name: Name = Field(description="of the Teacher")
 
 
+HEADER = r"^[A-Za-z0-9][-_A-Za-z0-9]*$"
+HEADER_VALUE = r"^[!-~]([ -~]*[!-~])?$"
+SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie", "api-key", "x-api-key", "x-goog-api-key")
+OWN_HEADERS = ("host", "content-length", "content-type", "transfer-encoding", "connection")
+OWN_FIELDS = ("messages", "model", "n", "stream")
+
+
+class Header(Model):
+    """Exactly one of value and secret; what holds a key (Authorization, Cookie, api-key ...) only from a Secret."""
+
+    name: Annotated[str, StringConstraints(pattern=HEADER, max_length=64)] = Field(description="of the header")
+    value: Annotated[str, StringConstraints(pattern=HEADER_VALUE, max_length=512)] | None = Field(
+        None, description="in plain, for all to see"
+    )
+    secret: SecretKey | None = Field(None, description="where the value is")
+
+    @model_validator(mode="after")
+    def one_source(self) -> Self:
+        if (self.value is None) == (self.secret is None):
+            raise ValueError("give exactly one of value, secret")
+        if self.value is not None and self.name.lower() in SECRET_HEADERS:
+            raise ValueError(f"{self.name} holds a key: give it by secret, not by value")
+        if self.name.lower() in OWN_HEADERS:
+            raise ValueError(f"{self.name} is set by the client itself")
+        return self
+
+
 class Endpoint(Model):
+    """Which fields it refuses is learned from its first refusals; body, omit and headers are for what is not."""
+
     url: Annotated[str, StringConstraints(pattern=r"^https?://\S+$", max_length=1024)] = Field(
         description="base URL of an OpenAI-compatible API, up to and with /v1"
     )
     model: str = Field(min_length=1, max_length=256, description="model name at that endpoint")
     api_key_secret: SecretKey | None = Field(None, description="where the key is; never the key itself")
+    headers: tuple[Header, ...] = Field((), max_length=16, description="sent with every request")
+    body: dict[str, JsonValue] = Field(
+        {},
+        max_length=32,
+        description="fields added to every request, as they are: `{reasoning_effort: high}`; not "
+        + ", ".join(OWN_FIELDS),
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
+    omit: tuple[Literal["max_tokens", "temperature", "top_p", "seed", "response_format"], ...] = Field(
+        (), max_length=5, description="fields left out of every request", json_schema_extra={LIST_TYPE: "set"}
+    )
+
+    @field_validator("body")
+    @classmethod
+    def not_our_own(cls, body: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if taken := [name for name in OWN_FIELDS if name in body]:
+            raise ValueError(f"{', '.join(taken)} may not be given: the agent sets it")
+        return body
+
+    @field_validator("headers")
+    @classmethod
+    def each_header_once(cls, headers: tuple[Header, ...]) -> tuple[Header, ...]:
+        if len({one.name.lower() for one in headers}) < len(headers):
+            raise ValueError("each header must be given once")
+        return headers
+
+    @model_validator(mode="after")
+    def one_key(self) -> Self:
+        if self.api_key_secret is not None and any(one.name.lower() == "authorization" for one in self.headers):
+            raise ValueError("give apiKeySecret or the header Authorization, not both")
+        return self
 
 
 class Teacher(Model):

@@ -26,6 +26,9 @@ FREE = frozenset(
         "spec.student.serving.args",
         "spec.suspend",
         "spec.teacher.concurrency",
+        "spec.teacher.endpoint.body",
+        "spec.teacher.endpoint.headers",
+        "spec.teacher.endpoint.omit",
         "spec.teacher.serving.args",
         "spec.ttlSecondsAfterFinished",
     }

@@ -9,7 +9,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from score_distill.agent.completer import ContextOverflow, EndpointRefused, EndpointUnavailable, OpenAIClient
+from score_distill.agent.completer import OpenAIClient
+from score_distill.agent.refusals import ContextOverflow, EndpointRefused, EndpointUnavailable
 from score_distill.errors import Infrastructure, ModelFailure
 
 PROBE = "probe.json"

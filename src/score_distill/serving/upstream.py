@@ -13,7 +13,8 @@ from typing import Any, Self
 
 import aiohttp
 
-from score_distill.agent.completer import ContextOverflow, OpenAIClient
+from score_distill.agent.completer import OpenAIClient
+from score_distill.agent.refusals import ContextOverflow
 from score_distill.api import Sampling
 from score_distill.contract import Served
 from score_distill.errors import Infrastructure, StageError

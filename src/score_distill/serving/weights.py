@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from score_distill.agent.completer import EndpointRefused, OpenAIClient
+from score_distill.agent.completer import OpenAIClient
+from score_distill.agent.refusals import EndpointRefused
 from score_distill.contract import Served
 from score_distill.errors import Infrastructure, ModelFailure
 from score_distill.serving.parcel import digest, packed

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
-from score_distill.agent.completer import ContextOverflow, RequestRefused
+from score_distill.agent.refusals import ContextOverflow, RequestRefused
 from score_distill.stages.acting import RolloutContext
 from score_distill.stages.rollouts import Group, Rollout
 from score_distill.stages.together import together

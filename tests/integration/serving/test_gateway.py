@@ -15,7 +15,8 @@ import aiohttp
 import pytest
 from tests.integration.serving.fake_vllm import KEY, FakeVllm, write_weights
 
-from score_distill.agent.completer import Completion, EndpointUnavailable, OpenAIClient
+from score_distill.agent.completer import Completion, OpenAIClient
+from score_distill.agent.refusals import EndpointUnavailable
 from score_distill.api import Sampling
 from score_distill.contract import Served
 from score_distill.errors import BadInput, Infrastructure, ModelFailure

@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 from tests.integration.serving.tied import write_tied
 
-from score_distill.agent.completer import EndpointUnavailable, OpenAIClient
+from score_distill.agent.completer import OpenAIClient
+from score_distill.agent.refusals import EndpointUnavailable
 from score_distill.api import Serving
 from score_distill.contract import Served
 from score_distill.machine import detect, environment

@@ -10,8 +10,8 @@ from aiohttp import web
 from tests.integration.stages.conftest import MakePlace, Place, ledger
 from tests.unit.test_agent_completer import serve
 
-from score_distill.agent.completer import EndpointRefused
 from score_distill.agent.environment import SnapshotPool
+from score_distill.agent.refusals import EndpointRefused
 from score_distill.agent.trajectory import Step, Task
 from score_distill.errors import BadInput
 from score_distill.stages.acting import RolloutContext, floor

@@ -58,11 +58,15 @@ def test_a_stage_is_told_all_that_it_needs_and_no_key() -> None:
 
 
 def test_an_endpoint_needs_no_teacher_and_its_key_is_mounted_from_the_users_secret() -> None:
+    headers = [{"name": "X-Team", "value": "a"}, {"name": "api-key", "secret": {"name": "azure", "key": "k"}}]
     endpoint = {"url": "https://api/v1", "model": "m", "apiKeySecret": {"name": "mine", "key": "token"}}
+    endpoint |= {"headers": headers, "body": {"reasoning_effort": "low"}, "omit": ["seed"]}
     world, _ = come_to("demonstrate", teacher={"endpoint": endpoint})
     assert world.deployments == {}
     volumes = world.jobs["one-demonstrate-1"]["spec"]["template"]["spec"]["volumes"]
     [mounted] = [one["secret"] for one in volumes if one["name"] == "endpoint"]
+    [header] = [one["secret"] for one in volumes if one["name"].startswith("header-")]
+    assert (header["secretName"], header["items"]) == ("azure", [{"key": "k", "path": "value"}])
     assert (mounted["secretName"], mounted["items"]) == ("mine", [{"key": "token", "path": "key"}])
 
 

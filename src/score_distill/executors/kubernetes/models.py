@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from score_distill.api import Pod, Serving, amount
-from score_distill.contract import Served
+from score_distill.contract import SentHeader, Served
 from score_distill.executors.kubernetes.names import MADE_OF, Body, Owner
 from score_distill.executors.kubernetes.pods import (
     claim_mounts,
@@ -33,7 +33,18 @@ def served(owner: Owner, role: Role) -> Served:
     endpoint = owner.run.spec.teacher.endpoint
     if role == "teacher" and endpoint is not None:
         key_file = f"{ENDPOINT_KEY}/key" if endpoint.api_key_secret else None
-        return Served(url=endpoint.url.rstrip("/"), model=endpoint.model, key_file=key_file)
+        headers = (
+            SentHeader(name=one.name, value=one.value or "", file=f"{header_folder(i)}/value" if one.secret else None)
+            for i, one in enumerate(endpoint.headers)
+        )
+        return Served(
+            url=endpoint.url.rstrip("/"),
+            model=endpoint.model,
+            key_file=key_file,
+            headers=tuple(headers),
+            body=endpoint.body,
+            omit=endpoint.omit,
+        )
     root = f"http://{owner.model(role)}:{PORT}"
     return Served(
         url=f"{root}/v1",
@@ -41,6 +52,11 @@ def served(owner: Owner, role: Role) -> Served:
         key_file=f"{KEYS}/{role}",
         weights_url=root if role == "student" else None,
     )
+
+
+def header_folder(i: int) -> str:
+    """Where a pod has the secret value of the endpoint's header of that number."""
+    return f"{ENDPOINT_KEY}-header-{i}"
 
 
 def objects(owner: Owner, role: Role, settings: Settings) -> list[Body]:

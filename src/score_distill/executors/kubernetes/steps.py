@@ -159,6 +159,10 @@ def _template(owner: Owner, step: Step, name: str, settings: Settings, labels: d
     if "teacher" in step.needs and endpoint is not None and endpoint.api_key_secret is not None:
         key = endpoint.api_key_secret
         volumes["endpoint"], mounts["endpoint"] = secret(key.name, {key.key: "key"}), f"{models.ENDPOINT_KEY}:ro"
+    for i, header in enumerate(endpoint.headers if "teacher" in step.needs and endpoint is not None else ()):
+        if header.secret is not None:
+            key, folder = header.secret, f"{models.header_folder(i)}:ro"
+            volumes[f"header-{i}"], mounts[f"header-{i}"] = secret(key.name, {key.key: "value"}), folder
     search = spec.search.endpoint if spec.search else None
     if "sandbox" in step.needs and search is not None and search.api_key_secret is not None:
         key = search.api_key_secret

@@ -22,7 +22,7 @@ from score_distill import machine, secret_keys
 from score_distill.agent.completer import OpenAIClient
 from score_distill.api import Serving
 from score_distill.artifacts.models import model_folder
-from score_distill.contract import Served
+from score_distill.contract import SentHeader, Served
 from score_distill.executors.local import keys
 from score_distill.executors.local.layout import RunPaths
 from score_distill.executors.local.servers import Launch, Server
@@ -57,7 +57,21 @@ class Fleet:
             if endpoint.api_key_secret:
                 found = secret_keys.find(endpoint.api_key_secret, site.environ)
                 key_file = str(keys.keep(site.work / "keys" / "endpoint", found))
-            self.served["teacher"] = Served(url=endpoint.url.rstrip("/"), model=endpoint.model, key_file=key_file)
+            headers = []
+            for i, one in enumerate(endpoint.headers):
+                file = None
+                if one.secret:
+                    found = secret_keys.find(one.secret, site.environ)
+                    file = str(keys.keep(site.work / "keys" / f"endpoint-header-{i}", found))
+                headers.append(SentHeader(name=one.name, value=one.value or "", file=file))
+            self.served["teacher"] = Served(
+                url=endpoint.url.rstrip("/"),
+                model=endpoint.model,
+                key_file=key_file,
+                headers=tuple(headers),
+                body=endpoint.body,
+                omit=endpoint.omit,
+            )
 
     async def __aenter__(self) -> Self:
         return self

@@ -18,6 +18,7 @@ import aiohttp
 
 from score_distill import secret_keys
 from score_distill.agent.chat_models import check_student, check_teacher
+from score_distill.agent.completer import address, shown
 from score_distill.agent.formats import read_tasks
 from score_distill.api import Endpoint, SecretKey, Serving
 from score_distill.artifacts.data import open_data
@@ -195,13 +196,24 @@ def _store(site: RunPaths) -> None:
 
 async def ask_endpoint(endpoint: Endpoint, site: RunPaths) -> None:
     """Ask for the list of models; BadInput when the endpoint does not answer, refuses the key or lacks the model."""
-    path, headers = "spec.teacher.endpoint", {}
+    path = "spec.teacher.endpoint"
+    headers = {one.name: one.value for one in endpoint.headers if one.value is not None}
+    for i, one in enumerate(endpoint.headers):
+        if one.secret is not None:
+            try:
+                headers[one.name] = secret_keys.find(one.secret, site.environ)
+            except BadInput as error:
+                raise BadInput(f"{path}.headers[{i}].secret: {error}") from error
     if endpoint.api_key_secret is not None:
         headers["Authorization"] = f"Bearer {secret_keys.find(endpoint.api_key_secret, site.environ)}"
-    url = f"{endpoint.url.rstrip('/')}/models"
+    where = address(endpoint.url.rstrip("/"), "models")
+    url = shown(str(where))
     timeout = aiohttp.ClientTimeout(total=30, sock_connect=10)
     try:
-        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session, session.get(url) as response:
+        async with (
+            aiohttp.ClientSession(headers=headers, timeout=timeout) as session,
+            session.get(where, allow_redirects=False) as response,
+        ):
             status, body = response.status, await response.read()
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise BadInput(f"{path}.url: {url}: no answer ({type(error).__name__}); is the endpoint up?") from error
@@ -217,5 +229,5 @@ async def ask_endpoint(endpoint: Endpoint, site: RunPaths) -> None:
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path}.url: {url}: not an OpenAI-compatible list of models") from error
     if names and endpoint.model not in names:
-        shown = ", ".join(names[:5])
-        raise BadInput(f"{path}.model: {endpoint.model}; must be one that the endpoint serves ({shown} ...)")
+        some = ", ".join(names[:5])
+        raise BadInput(f"{path}.model: {endpoint.model}; must be one that the endpoint serves ({some} ...)")
