@@ -31,7 +31,7 @@ from score_distill.control.pipeline import Step
 from score_distill.errors import BadInput
 from score_distill.executors.local.layout import RunPaths
 from score_distill.serving import vllm
-from score_distill.serving.arguments import refusal
+from score_distill.serving.arguments import refusals
 
 FIRST_LINES = 1000
 FREE_BYTES, FREE_MODELS = 2**30, 8
@@ -157,12 +157,12 @@ def _model(site: RunPaths, path: str, uri: str, serving: Serving | None) -> Path
 def _arguments(site: RunPaths, needs: Collection[str]) -> Iterator[str]:
     """What vLLM's parser says of ``serving.args``; of those that the product gives itself its tests know."""
     spec = site.run.spec
-    for role, serving in (("student", spec.student.serving), ("teacher", spec.teacher.serving)):
-        if not serving.args or role not in needs or (role == "teacher" and spec.teacher.model is None):
-            continue
-        command = vllm.command(Path(role), role, serving, 1, site.machine)
-        environ = vllm.environ(site.environ, site.machine, site.work / "vllm", managed=False)
-        if said := refusal(command, environ):
+    own = {"student": spec.student.serving} | ({"teacher": spec.teacher.serving} if spec.teacher.model else {})
+    served = {role: serving for role, serving in own.items() if role in needs and serving.args}
+    commands = [vllm.command(Path(role), role, serving, 1, site.machine) for role, serving in served.items()]
+    environ = vllm.environ(site.environ, site.machine, site.work / "vllm", managed=False)
+    for (role, serving), said in zip(served.items(), refusals(commands, environ), strict=True):
+        if said:
             yield f"spec.{role}.serving.args: {list(serving.args)}; vLLM refuses: {said}"
 
 
