@@ -1,10 +1,11 @@
 """The numbers that a text states, however they are written: 0.5, 1/2, \\frac{1}{2}, 50 %, 10**3, 1,000, eighteen."""
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
+
+from score_distill.agent.grading import text as text_forms
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _TEENS = (
@@ -33,7 +34,6 @@ _WRITTEN = re.compile(
     re.VERBOSE,
 )
 _SPOKEN = re.compile(rf"\b(?:{_WORD})(?:[\s-]+(?:and\s+)?(?:{_WORD}))*\b(?:\s*(?P<percent>%|per\s?cent\b))?")
-_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 
 
 class Quantity(NamedTuple):
@@ -48,10 +48,8 @@ class Quantity(NamedTuple):
 
 
 def plain(text: str) -> str:
-    """Case, width, thousands separators and raised or one-character fractions, brought into one form."""
-    text = _SUPERSCRIPT.sub(lambda found: f"**{unicodedata.normalize('NFKC', found[0])}", text)
-    text = unicodedata.normalize("NFKC", text).casefold().replace("\N{FRACTION SLASH}", "/").replace("−", "-")
-    return re.sub(r"(?<=\d)[,_](?=\d{3}(?!\d))", "", text)
+    """Typography, case and thousands separators, brought into one form."""
+    return re.sub(r"(?<=\d)[,_](?=\d{3}(?!\d))", "", text_forms.plain(text).casefold())
 
 
 def quantities(text: str) -> Iterator[Quantity]:
