@@ -108,7 +108,12 @@ ARGUMENTS = {
     "shared anonymous memory": f"{number('mmap')}, 0, 4096, 3, 0x21, -1, 0",
     "shared and validated memory": f"{number('mmap')}, 0, 4096, 3, 0x23, -1, 0",
     "writable code": f"{number('mmap')}, 0, 4096, 7, 0x22, -1, 0",
-    "thread": f"{number('clone')}, 0x3d0f00, 0, 0, 0, 0",
+    "thread without a stack": f"{number('clone')}, 0x3d0f00, 0, 0, 0, 0",
+    "thread in a user namespace": f"{number('clone')}, 0x3d0f00 | 0x10000000, STACK, 0, 0, 0",
+    "thread in a namespace of mounts": f"{number('clone')}, 0x3d0f00 | 0x20000, STACK, 0, 0, 0",
+    "process that shares its memory": f"{number('clone')}, 0x100 | 17, STACK, 0, 0, 0",
+    "process that shares its files": f"{number('clone')}, 0x400 | 17, STACK, 0, 0, 0",
+    "thread that keeps its own memory": f"{number('clone')}, 0x10000, STACK, 0, 0, 0",
     "ordinary fork": f"{number('clone')}, 17, 0, 0, 0, 0",
     "fork into a user namespace": f"{number('clone')}, 0x10000011, 0, 0, 0, 0",
     "limits of its own": f"{number('prlimit64')}, 0, 7, ctypes.byref((ctypes.c_ulong * 2)(99, 99)), 0",
@@ -141,7 +146,10 @@ ARGUMENTS = {
 @pytest.mark.parametrize("arguments", ARGUMENTS.values(), ids=ARGUMENTS)
 async def test_an_allowed_call_with_other_arguments_fails(sandbox, arguments):
     result = await attempt(
-        sandbox, f"{RAW}\nimport os\nCLOCK = ctypes.create_string_buffer(16)\nprint(syscall({arguments}))"
+        sandbox,
+        f"{RAW}\nimport os\nCLOCK = ctypes.create_string_buffer(16)\n"
+        f"STACK = ctypes.c_long(ctypes.addressof(ctypes.create_string_buffer(1 << 16)) + (1 << 15))\n"
+        f"print(syscall({arguments}))",
     )
     assert result.output == "EPERM"
 
@@ -351,8 +359,6 @@ PROCESSES = {
     "multiprocessing": "import multiprocessing; multiprocessing.Process(target=print).start()",
     "pool": "import multiprocessing; multiprocessing.Pool(2)",
     "process executor": "from concurrent.futures import *; ProcessPoolExecutor().submit(print).result()",
-    "thread": "import threading; threading.Thread(target=print).start()",
-    "thread executor": "from concurrent.futures import *; ThreadPoolExecutor().submit(print).result()",
     "a process of an event loop": "import asyncio; asyncio.run(asyncio.create_subprocess_exec('true'))",
     "a connection of an event loop": "import asyncio; asyncio.run(asyncio.open_connection('127.0.0.1', 80))",
     "an event loop with sockets": "import asyncio; asyncio.SelectorEventLoop()",
@@ -391,6 +397,91 @@ PROCESSES = {
 async def test_no_process_signal_or_channel_of_its_own(sandbox, code):
     result = await attempt(sandbox, f"import os\n{code}\nprint('ESCAPED')")
     assert result.error in {REFUSED, "RuntimeError", "AssertionError", "gaierror", "URLError", "OSError", "ValueError"}
+
+
+IN_A_THREAD = {
+    "reads": "open('SECRET').read()",
+    "writes": "open('SECRET', 'w')",
+    "writes beside": "open('../x', 'w')",
+    "changes a mode": "os.chmod('SECRET', 0o777)",
+    "connects": "import _socket; _socket.socket(1, 1, 0)",
+    "forks": f"said = syscall({number('clone')}, 17, 0, 0, 0, 0)\nif said == 'EPERM': raise PermissionError",
+    "ends another": "os.kill(os.getppid(), 9)",
+    "sees a clock of another": "time.clock_gettime(~os.getppid() << 3 | 2)",
+}
+
+
+@pytest.mark.parametrize("code", IN_A_THREAD.values(), ids=IN_A_THREAD)
+async def test_a_thread_may_do_no_more_than_its_process(sandbox, code):
+    body = "".join(f"        {line}\n" for line in code.split("\n"))
+    program = f"{RAW}\nimport os, threading, time\ndef work():\n    try:\n{body}        print('ESCAPED')\n"
+    program += "    except OSError as error: print(type(error).__name__)\nthreading.Thread(target=work).start()"
+    result = await attempt(sandbox, program)
+    assert result.output in (REFUSED, "FileNotFoundError"), result.output
+
+
+UNENDING = {
+    "is left": ("threading.Thread(target=time.sleep, args=(99,), daemon=True).start()", "OSError"),
+    "spins and is left": ("def f():\n    while True: pass\nthreading.Thread(target=f, daemon=True).start()", "OSError"),
+    "never ends": ("threading.Thread(target=time.sleep, args=(99,)).start()", "TimeoutError"),
+    "spins with others": (
+        "def f():\n    while True: pass\nfor _ in range(3): threading.Thread(target=f).start()",
+        "TimeoutError",
+    ),
+    "starts others for ever": (
+        "def f(): threading.Thread(target=f, daemon=True).start(); time.sleep(9)\nf()",
+        "TimeoutError",
+    ),
+    "outlives the first one": (
+        f"threading.Thread(target=time.sleep, args=(99,), daemon=True).start()\nsyscall({number('exit')}, 0)",
+        "TimeoutError",
+    ),
+    "reports for a first one that has ended": (
+        "def f():\n    time.sleep(0.2); os.dup2(0, 1); os.dup2(0, 2)\n    os.write(3, frame({'answer': '1'}))\n"
+        "    os.write(3, frame({'state': '0' * 16})); time.sleep(9)\n"
+        f"threading.Thread(target=f, daemon=True).start()\nsyscall({number('exit')}, 0)",
+        "OSError",
+    ),
+    "forks as the daemon has it done": (
+        f"def f(): syscall({number('clone')}, 0x8011, 0, 0, 0, 0)\nthreading.Thread(target=f).start(); time.sleep(9)",
+        DIED,
+    ),
+    "says a first word": (
+        f"def f(): syscall({number('prctl')}, 1, 9, 1, 0, 0)\nthreading.Thread(target=f).start(); time.sleep(9)",
+        DIED,
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "error"), UNENDING.values(), ids=UNENDING)
+async def test_no_thread_outlives_its_step(sandbox, code, error):
+    prelude = "import os, json, struct, threading, time\ndef frame(m):\n    b = json.dumps(m).encode()\n"
+    prelude += "    return struct.pack('>I', len(b)) + b\n"
+    branch = await sandbox.open()
+    result = await branch.run(f"{RAW}\n{prelude}{code}")
+    assert (result.error, result.answer, result.branch) == (error, None, branch), result.output
+    assert (await branch.run("print('alive')")).output == "alive"
+    await branch.close()
+
+
+LATE = """
+os.dup2(0, 1); os.dup2(0, 2); os.write(3, frame({'answer': '1'})); os.write(3, frame({'state': '0' * 16}))
+while True:
+    try: threading.Thread(target=time.sleep, args=(99,), daemon=True).start()
+    except RuntimeError: pass
+"""
+
+
+async def test_a_state_that_says_it_has_ended_has_no_thread(sandbox):
+    prelude = "import os, json, struct, threading, time\ndef frame(m):\n    b = json.dumps(m).encode()\n"
+    prelude += "    return struct.pack('>I', len(b)) + b\n"
+    for _ in range(5):
+        branch = await sandbox.open()
+        result = await branch.run(prelude + LATE)
+        assert result.error == "OSError" if result.branch is branch else result.answer == "1"
+        if result.branch is not branch:
+            assert (await result.branch.run("print('ESCAPED')")).error == DIED
+        await branch.close()
 
 
 FORGERIES = {

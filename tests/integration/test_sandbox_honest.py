@@ -107,6 +107,30 @@ zipfile.ZipFile('z.zip').extractall('un'); print(os.listdir('un'), sorted(os.lis
             "['a'] ['a', 'd']",
         ],
     ),
+    "threads": (
+        """
+import threading, time
+done = []
+def work(n): time.sleep(0.01); open(f'f{n}', 'w').write('1'); done.append(n)
+threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(sorted(done))
+#--
+threading.Thread(target=work, args=(9,)).start()
+#--
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor() as pool: print(done[-1], list(pool.map(lambda n: n * n, range(5))))
+#--
+pool = ThreadPoolExecutor(4); future = pool.submit(pow, 2, 5); print(future.result())
+#--
+print(future.result())
+with ThreadPoolExecutor() as pool: print(pool.submit(pow, 2, 3).result())
+#--
+import asyncio; print(asyncio.run(asyncio.to_thread(pow, 3, 2)), threading.active_count())
+""",
+        ["[0, 1, 2, 3, 4, 5, 6, 7]", "None", "9 [0, 1, 4, 9, 16]", "32", "32\n8", "9 1"],
+    ),
     "absolute paths": (
         """
 import os, pathlib
@@ -189,6 +213,15 @@ MISSING = {
 async def test_what_there_is_not_says_so(sandbox: Sandbox, code: str, words: str) -> None:
     (result,) = await run(sandbox, code)
     assert result.error and words in result.output
+
+
+async def test_tools_can_be_called_in_threads(sandbox: Sandbox) -> None:
+    async def double(args: list[int], kwargs: dict[str, int]) -> int:
+        return 2 * args[0]
+
+    code = "from concurrent.futures import *\nwith ThreadPoolExecutor(8) as pool: print([*pool.map(double, range(40))])"
+    result = await (await sandbox.open(tools={"double": double})).run(code)
+    assert result.output == str([2 * n for n in range(40)])
 
 
 async def test_paths_are_the_same_at_each_replay_and_where_a_session_is_counts(sandbox: Sandbox) -> None:

@@ -35,12 +35,24 @@ def cpu_seconds(pid: int) -> float:
 
 
 def stalled_seconds(pid: int) -> float:
-    """How long a process was ready to run and had no core; 0 where the kernel does not tell."""
-    try:
-        with open(f"/proc/{pid}/schedstat") as file:
-            return int(file.read().split()[1]) / 1e9
-    except OSError:
-        return 0.0
+    """How long a thread of a process was ready to run and had no core, at most; 0 where the kernel does not tell."""
+    longest = 0.0
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/schedstat") as file:
+                longest = max(longest, int(file.read().split()[1]) / 1e9)
+    return longest
+
+
+def threads_of(pid: int) -> int:
+    """How many threads a process has, those that are about to be gone too."""
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def process_of(thread: int) -> int:
+    """The process that a thread belongs to."""
+    with open(f"/proc/{thread}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Tgid:"))
 
 
 async def ended(pid: int) -> None:

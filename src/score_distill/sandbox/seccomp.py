@@ -17,6 +17,7 @@ from score_distill.sandbox.session import APART
 
 CLONE_PARENT = 0x8000
 FORK_FLAGS = CLONE_PARENT | signal.SIGCHLD
+THREAD_FLAGS = 0x3D0F00  # as the C library starts a thread: it shares all, and no namespace is new
 WRITING = (os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC)
 SETTING = ("chmod", "fchmod", "fchmodat", "utimensat")
 CHANGING = ("mkdir", "mkdirat", "unlink", "unlinkat", "rmdir", "rename", "renameat", "renameat2", *SETTING)
@@ -57,7 +58,8 @@ def allow_list() -> bytes:
     for command in _IOCTL:
         rules.add_rule(ALLOW, "ioctl", Arg(1, EQ, command))
     rules.add_rule(ALLOW, "futex", Arg(1, MASKED_EQ, _FUTEX_PRIVATE, _FUTEX_PRIVATE))
-    rules.add_rule(ALLOW, "clone", Arg(0, EQ, FORK_FLAGS))
+    for flags in (FORK_FLAGS, THREAD_FLAGS):
+        rules.add_rule(ALLOW, "clone", Arg(0, EQ, flags))
     rules.add_rule(ALLOW, "prctl", Arg(0, EQ, _PR_SET_PDEATHSIG), Arg(1, EQ, signal.SIGKILL))
     rules.add_rule(ALLOW, "landlock_restrict_self", Arg(0, EQ, APART), Arg(1, EQ, 0))
     rules.add_rule(ALLOW, "prlimit64", Arg(0, EQ, 0), Arg(2, EQ, 0))
@@ -73,10 +75,11 @@ def allow_list() -> bytes:
 
 
 def ask_list() -> bytes:
-    """The filter of what waits for the daemon's word: a fork, a child's first word, and changes to files."""
+    """The filter of what waits for the daemon's word: a fork, a thread, a child's first word, and changes to files."""
     rules = pyseccomp.SyscallFilter(ALLOW)
     rules.set_attr(pyseccomp.Attr.ACT_BADARCH, KILL_PROCESS)
-    rules.add_rule(NOTIFY, "clone", Arg(0, EQ, FORK_FLAGS))
+    for flags in (FORK_FLAGS, THREAD_FLAGS):
+        rules.add_rule(NOTIFY, "clone", Arg(0, EQ, flags))
     rules.add_rule(NOTIFY, "prctl", Arg(0, EQ, _PR_SET_PDEATHSIG))
     for flag in WRITING:
         rules.add_rule(NOTIFY, "openat", Arg(2, MASKED_EQ, flag, flag))

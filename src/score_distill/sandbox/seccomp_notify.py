@@ -1,9 +1,10 @@
-"""Calls that wait for the daemon's word: a fork, a child's first word, and every change to the file system.
+"""Calls that wait for the daemon's word: a fork, a thread, a child's first word, and every change to the file system.
 
 The zygote's filter stops these calls and the kernel tells the daemon which process asks, so nothing a session says is
 believed. A fork is granted once, to the process that the daemon has just asked for it; any other ends the asker. The
 child's first word asks the kernel to end it with the daemon, so none that is known can outlive it; beside it stands a
 number that only its parent was told, by which it proves whose it is, and gets its channel and its output put in place.
+A thread is granted while its step runs, up to a number; it may then ask as its process.
 File calls are not let through but done by the daemon (`files`), inside the folder of the step that asks.
 """
 
@@ -20,15 +21,18 @@ from dataclasses import dataclass
 from score_distill.sandbox import seccomp
 from score_distill.sandbox.channel import Channel, ChannelClosed
 from score_distill.sandbox.files import Folder
+from score_distill.sandbox.process import process_of, threads_of
 
 _log = logging.getLogger(__name__)
 
 _NOTIFICATION = struct.Struct("QIIiIQ6Q")
 _RESPONSE = struct.Struct("QqiI")
 _ADD_DESCRIPTOR = struct.Struct("QIIII")
-_RECEIVE, _RESPOND, _ADD = 0xC0502100, 0xC0182101, 0x40182103
+_IDENTITY = struct.Struct("Q")
+_RECEIVE, _RESPOND, _IS_VALID, _ADD = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103
 _CONTINUE = 1
 _AT_NUMBER, _AND_RESPOND = 1, 2
+_THREADS = 32  # of one process
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class Grants:
         self.forks: set[int] = set()
         self.births: dict[int, AwaitedChild] = {}
         self.folders: dict[int, Folder] = {}
+        self.stepping: set[int] = set()  # may start threads
+        self.threaded: set[int] = set()  # has started one
         self._listener = listener
         self._kill = kill
         self._is_new = is_new
@@ -76,26 +82,47 @@ class Grants:
 
     def _answer(self, number: int, pid: int, call: str, arguments: list[int]) -> None:
         match call:
-            case "clone":
+            case "clone" if arguments[0] == seccomp.FORK_FLAGS:
                 self._fork(number, pid)
+            case "clone":
+                self._thread(number, self._process(number, pid), stack=arguments[1])
             case "prctl":
                 self._born(number, pid, arguments[2])
             case name:
-                self._file_call(number, pid, name, arguments)
+                self._file_call(number, self._process(number, pid), name, arguments)
+
+    def _process(self, number: int, pid: int) -> int:
+        """The process whose thread asks. It is asked for before whether that still waits, so its number is its own."""
+        if pid in self.folders:
+            return pid
+        leader = process_of(pid)
+        fcntl.ioctl(self._listener, _IS_VALID, _IDENTITY.pack(number))
+        return leader
+
+    def _thread(self, number: int, pid: int, stack: int) -> None:
+        if pid not in self.stepping or not stack:
+            self._respond(number, error=errno.EPERM)
+        elif threads_of(pid) > _THREADS:
+            self._respond(number, error=errno.EAGAIN)
+        else:
+            self.threaded.add(pid)
+            self._respond(number, flags=_CONTINUE)
 
     def _fork(self, number: int, pid: int) -> None:
         if pid in self.forks:
             self.forks.remove(pid)
             self._respond(number, flags=_CONTINUE)
         else:
+            process = self._process(number, pid)
             self._respond(number, error=errno.EAGAIN)
-            self._kill(pid)
+            self._kill(process)
 
     def _born(self, number: int, pid: int, token: int) -> None:
         birth = self.births.pop(token, None)
         if birth is None or birth.done.done() or not self._is_new(pid):
+            process = self._process(number, pid)
             self._respond(number, error=errno.EPERM)
-            self._kill(pid)
+            self._kill(process)
             return
         birth.channel.pid = pid
         for place, descriptor in birth.descriptors.items():

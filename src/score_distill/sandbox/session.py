@@ -17,11 +17,12 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from score_distill.sandbox import errors
+from score_distill.sandbox import errors, threads
 from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.outcome import shorten
 from score_distill.sandbox.places import PLACE, Places
@@ -57,6 +58,7 @@ class Session:
         self._report_bytes = limits.report_bytes
         self._line_chars = min(_LINE_CHARS, limits.observation_chars // 2)
         self._tools: list[str] = []
+        self._speaking = threading.Lock()
         self._steps = 0
         self._streams = Streams()
         self._places = places
@@ -123,8 +125,9 @@ class Session:
                 raise ValueError(f"{name}() was given what is {error}") from None
             if len(body) > self._report_bytes:
                 raise ValueError(f"{name}() was given {len(body)} bytes; at most {self._report_bytes} are allowed")
-            _write(packed(body))
-            reply = receive()
+            with self._speaking:
+                _write(packed(body))
+                reply = receive()
             if "error" in reply:
                 raise ToolError(reply["error"])
             return reply["value"]
@@ -134,6 +137,8 @@ class Session:
 
     def _answer(self, answer: object) -> NoReturn:
         """Print ``answer``, report it, and be the next state on the spot: the rest of the step does not run."""
+        if not threads.is_main():
+            raise RuntimeError("final_answer_print() can be called in the main thread alone")
         report = {"answer": str(answer)}
         if (size := len(_encode(report))) > self._report_bytes:
             raise ValueError(f"the answer has {size} bytes; at most {self._report_bytes} are allowed")
@@ -145,6 +150,7 @@ class Session:
         """Report the end of the step, and then, in time that is not the step's, what state it left."""
         _disarm()
         try:
+            threads.end_all()
             self._streams.flush()
         except Exception as error:
             report = self._failure(error)

@@ -23,7 +23,7 @@ from score_distill.sandbox.files import Folder, usage
 from score_distill.sandbox.holdings import Ended, Frozen, Session, Step
 from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.outcome import Failure, StateLost, StepRejected
-from score_distill.sandbox.process import Output, Reaper, cpu_seconds, freeze, is_child, kill, thaw
+from score_distill.sandbox.process import Output, Reaper, cpu_seconds, freeze, is_child, kill, thaw, threads_of
 from score_distill.sandbox.scratch import Scratch
 from score_distill.sandbox.seccomp_notify import AwaitedChild, Grants
 from score_distill.sandbox.session import APART, CONTROL, TOKEN
@@ -33,6 +33,7 @@ from score_distill.sandbox.wire import WireError
 FORK_SECONDS = 5.0
 _FORK_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # before a refused fork is tried again
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}  # of the machine's or the daemon's own
+_THREAD_SECONDS, _THREAD_TRIES = 0.002, 50
 _DIGEST_SECONDS = 10.0  # far more than an honest session takes before it gives up
 
 Ask = Callable[[reports.Call], Awaitable[dict[str, Any]]]
@@ -105,8 +106,11 @@ class Steps:
         try:
             done = await self._execute(child, before, step, ask)
             state_hash = await self._digest(child)
+            await self._let_threads_end(child.pid)
             del self._clocks[child.pid]
             freeze(child.pid)
+            if child.pid in self._grants.threaded and threads_of(child.pid) > 1:
+                raise StepRejected(outcome.left_open("a thread; have it end, and join it, before the step ends"))
             await self._check_memory(before.session)
             after = await self._keep(child, before)
         except StepRejected as undone:
@@ -256,6 +260,7 @@ class Steps:
         self._clocks[child.pid] = clock = Clock(child.pid, limits.wall_seconds, limits.cpu_seconds, late, busy)
         try:
             await self._begin(child, before, step)
+            self._grants.stepping.add(child.pid)
             while isinstance(said := reports.parse(await child.channel.receive(), step.tools), reports.Call):
                 clock.pause()
                 calls += 1
@@ -266,6 +271,8 @@ class Steps:
             raise StepRejected(outcome.DISHONEST) from None
         except ChannelClosed:
             raise StepRejected(await self._death(child)) from None
+        finally:
+            self._grants.stepping.discard(child.pid)
         if said.failure and (limit := outcome.limit_of(said.failure.name, self.limits)):
             raise StepRejected(limit)
         return said
@@ -280,6 +287,13 @@ class Steps:
             raise StepRejected(outcome.DISHONEST) from None
         except ChannelClosed:
             raise StepRejected(await self._death(child)) from None
+
+    async def _let_threads_end(self, pid: int) -> None:
+        """A thread that was joined takes a moment more until the kernel has ended it."""
+        for _ in range(_THREAD_TRIES if pid in self._grants.threaded else 0):
+            if threads_of(pid) == 1:
+                return
+            await asyncio.sleep(_THREAD_SECONDS)
 
     async def _begin(self, child: _Child, before: Frozen, step: Step) -> None:
         """Send the step; where the state before had files open, carry them over first and see that nothing else is."""
@@ -357,6 +371,7 @@ class Steps:
         self.running.discard(pid)
         self._clocks.pop(pid, None)
         self._reasons.pop(pid, None)
+        self._grants.threaded.discard(pid)
         if folder := self._grants.folders.pop(pid, None):
             folder.close()
 

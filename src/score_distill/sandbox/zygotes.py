@@ -19,6 +19,8 @@ _ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
+    "GLIBC_TUNABLES": "glibc.pthread.rseq=0",  # a thread would register by a call that is not allowed
+    "MALLOC_ARENA_MAX": "1",  # an arena of each thread would take address space that the session may use
     "LC_ALL": "C.UTF-8",
     "TZ": "UTC",
 }
