@@ -26,7 +26,8 @@ read what the code printed.
 <thought>why this step</thought><code>
 print(...)
 </code>
-Variables, imports and functions stay from step to step. Print what you want to read. These functions are there \
+Variables, imports and functions stay from step to step. Print what you want to read. There is no network, no other \
+process and no input. These functions are there \
 besides Python:
 {tools}- final_answer_print(answer): gives the answer and ends the task. Call it once, when you know the answer."""
 
