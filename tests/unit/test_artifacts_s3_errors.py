@@ -1,8 +1,8 @@
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ProfileNotFound
 
 from score_distill.artifacts.s3_errors import store_errors
-from score_distill.artifacts.store import StoreDenied, StoreError, StoreFull, StoreMissing, StoreUnreachable
+from score_distill.artifacts.store import StoreDenied, StoreError, StoreFull, StoreMissing, StoreUnfit, StoreUnreachable
 
 
 def answered(status: int, code: str) -> ClientError:
@@ -18,7 +18,25 @@ def answered(status: int, code: str) -> ClientError:
         (answered(401, "Unauthorized"), StoreDenied),
         (NoCredentialsError(), StoreDenied),
         (answered(404, "NoSuchKey"), StoreMissing),
-        (answered(404, "NoSuchBucket"), StoreError),
+        (answered(404, "NoSuchBucket"), StoreUnfit),
+        (answered(400, "ExpiredToken"), StoreDenied),
+        (answered(403, "ExpiredTokenException"), StoreDenied),
+        (answered(400, "InvalidToken"), StoreDenied),
+        (answered(403, "RequestTimeTooSkewed"), StoreDenied),
+        (answered(403, "InvalidAccessKeyId"), StoreDenied),
+        (answered(403, "SignatureDoesNotMatch"), StoreDenied),
+        (answered(400, "KMS.DisabledException"), StoreDenied),
+        (answered(400, "KMS.ThrottlingException"), StoreUnreachable),
+        (answered(301, "PermanentRedirect"), StoreUnfit),
+        (answered(301, "301"), StoreUnfit),
+        (answered(400, "AuthorizationHeaderMalformed"), StoreUnfit),
+        (answered(501, "NotImplemented"), StoreUnfit),
+        (answered(400, "RequestTimeout"), StoreUnreachable),
+        (answered(429, "TooManyRequestsException"), StoreUnreachable),
+        (answered(409, "OperationAborted"), StoreUnreachable),
+        (answered(507, "XMinioStorageFull"), StoreFull),
+        (answered(400, "XMinioAdminBucketQuotaExceeded"), StoreFull),
+        (ProfileNotFound(profile="HUSH"), StoreDenied),
         (answered(412, "PreconditionFailed"), StoreError),
         (answered(500, "InternalError"), StoreUnreachable),
         (answered(503, "SlowDown"), StoreUnreachable),

@@ -21,9 +21,9 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from score_distill.artifacts.s3_errors import code_of, store_errors
+from score_distill.artifacts.s3_errors import code_of, explained, store_errors
 from score_distill.artifacts.s3_journal import S3Appender
-from score_distill.artifacts.store import StoreDenied, StoreMissing, check_key, claim_journal, room_needed
+from score_distill.artifacts.store import StoreMissing, check_key, claim_journal, room_needed
 
 ATTEMPTS = 5
 PART = 64 << 20
@@ -138,7 +138,7 @@ class S3Store:
                 names = [{"Key": self._prefix + key} for key in keys]
                 reply = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": names, "Quiet": True})
             for failed in reply.get("Errors", []):
-                raise StoreDenied(f"{self._where}: {failed['Key']} was not deleted ({failed['Code']})")
+                raise explained(f"{self._where}: {failed['Key']} was not deleted", failed["Code"], 0, ATTEMPTS)
 
     def download(self, key: str, path: Path) -> None:
         with self._errors(key), room_needed(str(path)):

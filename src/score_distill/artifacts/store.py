@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
+from uuid import uuid4
 
 from score_distill.artifacts.uris import local_path
 from score_distill.errors import Exit, Infrastructure
 
 _SEGMENT = r"[^./\x00-\x1f][^/\x00-\x1f]*"
+CONDITIONAL = "conditional writes (PutObject with If-None-Match: *)"
 KEY = rf"^{_SEGMENT}(/{_SEGMENT})*$"
 
 
@@ -33,6 +35,12 @@ class StoreFull(StoreError):
 
 class StoreDenied(StoreError):
     """The store refused the credentials, or they do not allow the operation."""
+
+    exit = Exit.BAD_INPUT
+
+
+class StoreUnfit(StoreError):
+    """The store is not there, or cannot do what a run relies on."""
 
     exit = Exit.BAD_INPUT
 
@@ -104,6 +112,20 @@ def open_store(uri: str, environ: Mapping[str, str], base: Path | None = None) -
     from score_distill.artifacts.folder import FolderStore
 
     return FolderStore(local_path(uri, base or Path.cwd()))
+
+
+def check_store(store: Store, folder: str) -> None:
+    """Claim, read and remove a key. Raises StoreUnfit where a name can be claimed twice, by two writers."""
+    key = f"{folder}/check-{uuid4().hex}"
+    first = store.put(key, b"first", if_absent=True)
+    second = store.put(key, b"second", if_absent=True)
+    found = store.get(key)
+    store.delete(key)
+    if not first or second or found != b"first":
+        raise StoreUnfit(
+            f"{key}: the store took a second write to a name that is written once, so two writers would claim one "
+            f"name; it needs {CONDITIONAL}"
+        )
 
 
 def check_key(key: str) -> str:

@@ -17,7 +17,7 @@ from score_distill.agent.trajectory import Task
 from score_distill.api import TaskSet
 from score_distill.artifacts.data import open_data
 from score_distill.artifacts.models import model_folder
-from score_distill.artifacts.store import Store
+from score_distill.artifacts.store import Store, check_store
 from score_distill.artifacts.vocabulary import check_vocabularies
 from score_distill.contract import StageConfig, Summary
 from score_distill.errors import BadInput
@@ -30,6 +30,7 @@ FILES = {"cold_start": "cold_start.jsonl", "dev": "dev.jsonl", "sft": "mentor.js
 def run(config: StageConfig, store: Store) -> Summary:
     frame = StageContext(config, store)
     spec = config.spec
+    check_store(store, config.run)
     if "OnPolicyDistillation" in spec.method.rl.controls:
         check_vocabularies(spec.student.model, str(spec.teacher.model), frame.places)
     _check_models(frame)

@@ -12,7 +12,6 @@ from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from uuid import uuid4
 
 import aiohttp
 
@@ -24,7 +23,7 @@ from score_distill.api import Endpoint, SecretKey, Serving
 from score_distill.artifacts.data import open_data
 from score_distill.artifacts.models import check_model, model_folder
 from score_distill.artifacts.pages import read_pages
-from score_distill.artifacts.store import StoreError
+from score_distill.artifacts.store import StoreError, check_store
 from score_distill.artifacts.vocabulary import check_vocabularies
 from score_distill.contract import ON_POLICY
 from score_distill.control.pipeline import Step
@@ -186,10 +185,8 @@ def _room(site: RunPaths, models: Collection[Path]) -> Iterator[str]:
 
 
 def _store(site: RunPaths) -> None:
-    key = f"{site.key}/preflight-{uuid4().hex}"
     try:
-        site.store.put(key, b"writable")
-        site.store.delete(key)
+        check_store(site.store, site.key)
     except (StoreError, OSError) as error:
         raise BadInput(f"spec.artifacts.uri: {error}") from error
 
