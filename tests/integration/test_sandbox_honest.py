@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from tests.sandboxes import restricted
 
 from score_distill.sandbox.client import Sandbox, StepResult
+from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.local import start
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -13,9 +15,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 STEP = "#--\n"
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with start() as sandbox:
+@pytest_asyncio.fixture(loop_scope="module", scope="module", params=[start, restricted])
+async def sandbox(request: pytest.FixtureRequest) -> AsyncIterator[Sandbox]:
+    """With what the machine allows, and as in a restricted pod, without namespaces."""
+    async with request.param(Limits(), libraries=("numpy",)) as sandbox:
         yield sandbox
 
 
