@@ -22,11 +22,12 @@ from score_distill.errors import Infrastructure
 from score_distill.sandbox import memory_watch, outcome
 from score_distill.sandbox.connection import Connection
 from score_distill.sandbox.fair_queue import Turns
+from score_distill.sandbox.forks import FORK_SECONDS, Forks
 from score_distill.sandbox.holdings import Frozen
 from score_distill.sandbox.limits import LIBRARIES, Limits
 from score_distill.sandbox.process import children, cpu_seconds, ended, freeze, kill
 from score_distill.sandbox.scratch import Scratch
-from score_distill.sandbox.steps import FORK_SECONDS, Steps
+from score_distill.sandbox.steps import Steps
 from score_distill.sandbox.zygotes import start_zygote
 
 _log = logging.getLogger(__name__)
@@ -35,8 +36,10 @@ _PR_SET_DUMPABLE = 4
 _THREADS = 4
 _WATCH_SECONDS = 0.1
 _OWN_DESCRIPTORS, _STEP_DESCRIPTORS = 128, 4  # of the daemon itself, and of a running step besides its state's
+_SPARES, _SPARE_DESCRIPTORS = 64, 2  # at most, and of each
 _STRAY_SECONDS = 0.5
 _BEAT_SECONDS = 1.0
+_SPARE_SECONDS = 60.0
 
 
 class ZygoteLost(Infrastructure):
@@ -61,12 +64,13 @@ async def serve(
     layer that is not named in ``allow_missing``.
     """
     os.umask(0o022)
-    limits = replace(limits, states=min(limits.states, _room_for_states(limits)))
+    states, spares = _room(limits)
+    limits = replace(limits, states=min(limits.states, states))
     folders = Scratch(scratch.resolve())
     zygote = await start_zygote(limits, libraries, folders.live, allow_missing)
     freeze(zygote.channel.pid)
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    steps = Steps(limits, folders, Frozen(zygote.channel), zygote.listener)
+    steps = Steps(limits, folders, Forks(limits, Frozen(zygote.channel), zygote.listener, spares))
     loop = asyncio.get_running_loop()
     loop.set_default_executor(_threads())
     turns = Turns(limits.running, limits.waiting)
@@ -83,15 +87,18 @@ async def serve(
             _every(_WATCH_SECONDS, partial(_watch_sessions, steps)),
             _every(_WATCH_SECONDS, partial(_watch_steps, steps)),
             _every(limits.idle_seconds / 4, partial(_drop_idle, connections, limits.idle_seconds)),
+            _every(_BEAT_SECONDS, partial(_drop_spares, steps)),
             _every(_BEAT_SECONDS, partial(_beat, connections)),
         )
 
 
-def _room_for_states(limits: Limits) -> int:
-    """How many states the descriptors that this process may have are enough for, one each."""
+def _room(limits: Limits) -> tuple[int, int]:
+    """How many states the descriptors that this process may have are enough for, one each, and how many spares."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    return max(1, most - _OWN_DESCRIPTORS - _STEP_DESCRIPTORS * limits.running)
+    room = max(1, most - _OWN_DESCRIPTORS - _STEP_DESCRIPTORS * limits.running)
+    spares = min(_SPARES, room // (4 * _SPARE_DESCRIPTORS))
+    return room - _SPARE_DESCRIPTORS * spares, spares
 
 
 def _listener(path: Path) -> socket.socket:
@@ -128,6 +135,10 @@ async def _drop_idle(connections: Collection[Connection], idle_seconds: float) -
         connection.drop_idle(idle_seconds)
 
 
+async def _drop_spares(steps: Steps) -> None:
+    steps.forks.drop_spares(_SPARE_SECONDS)
+
+
 async def _beat(connections: Collection[Connection]) -> None:
     for connection in list(connections):
         connection.beat()
@@ -142,9 +153,9 @@ class _Strays:
 
     async def end(self) -> None:
         now = asyncio.get_running_loop().time()
-        self._since = {pid: self._since.get(pid, now) for pid in children() - self._steps.pids}
+        self._since = {pid: self._since.get(pid, now) for pid in children() - self._steps.forks.pids}
         late = {pid for pid, begun in self._since.items() if now - begun > FORK_SECONDS or _is_busy(pid)}
-        self._steps.end_strays(late)
+        self._steps.forks.end_strays(late)
 
 
 def _is_busy(pid: int) -> bool:
@@ -169,13 +180,14 @@ async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _watch_machine(steps: Steps) -> None:
-    """Of the session that holds the most beside what all began with, end the largest step; or the largest state."""
-    if steps.sessions and memory_watch.is_short():
-        begun_with = memory_watch.held([steps.zygote.channel.pid])
-        every = (session.pids for session in steps.sessions)
+    """End the spares; then, of the session that holds most beside what all began with, the largest step or state."""
+    steps.is_short = memory_watch.is_short()
+    if steps.is_short and not steps.forks.drop_spares() and steps.forks.sessions:
+        begun_with = memory_watch.held([steps.forks.zygote.channel.pid])
+        every = (session.pids for session in steps.forks.sessions)
         pids = max(every, key=lambda pids: memory_watch.held(pids) - begun_with * len(pids))
         if (pid := memory_watch.largest(pids & steps.running)) is not None:
-            steps.stop(pid, outcome.MACHINE_FULL)
+            steps.forks.stop(pid, outcome.MACHINE_FULL)
         elif (pid := memory_watch.largest(pids)) is not None:
             kill(pid)
 
@@ -183,10 +195,10 @@ async def _watch_machine(steps: Steps) -> None:
 async def _watch_sessions(steps: Steps) -> None:
     """End the largest step of each session whose processes together hold more than they may."""
     most = steps.limits.session_memory_bytes
-    for session in steps.sessions:
+    for session in steps.forks.sessions:
         too_large = session.pids & steps.running and await session.needs_more_than(most, steps.running)
         if too_large and (pid := memory_watch.largest(session.pids & steps.running)) is not None:
-            steps.stop(pid, outcome.session_too_large(steps.limits))
+            steps.forks.stop(pid, outcome.session_too_large(steps.limits))
 
 
 async def _watch_steps(steps: Steps) -> None:
@@ -197,4 +209,4 @@ async def _watch_steps(steps: Steps) -> None:
     for pid in list(steps.running):
         with contextlib.suppress(OSError):
             if failure := steps.excess(pid):
-                steps.stop(pid, failure)
+                steps.forks.stop(pid, failure)
