@@ -52,18 +52,18 @@ async def until(condition):
 async def test_states_die_with_their_client_and_only_they():
     async with start(Limits(), libraries=()) as keeper:
         daemon = daemon_of(keeper)
-        kept = (await (await keeper.open()).run("x = 1")).branch
         before = children_of(daemon)
+        kept = (await (await keeper.open()).run("x = 1")).branch
         leaver = await Sandbox.connect(path_of(keeper))
         branch = await leaver.open()
         for _ in range(5):
             branch = (await branch.run("x = 2")).branch
         under_way = asyncio.ensure_future(branch.run(SLEEP))
-        await until(lambda: len(children_of(daemon)) == len(before) + 6)
+        await until(lambda: len(children_of(daemon)) == len(before) + 1 + 6)
         await leaver.close()
         with pytest.raises(SandboxLost):
             await under_way
-        await until(lambda: children_of(daemon) == before)
+        await until(lambda: len(children_of(daemon)) == len(before) + 1)
         assert (await kept.run("print(x)")).output == "1"
 
 

@@ -30,6 +30,7 @@ class Channel:
     def __init__(self, message_bytes: int, descriptors: int = 0) -> None:
         self._ours, self.theirs = socket.socketpair()
         self._ours.setblocking(False)
+        self._number = self._ours.fileno()  # for the loop, which would spell the socket at each call
         self._unpacker = Unpacker(message_bytes)
         self._ancillary = socket.CMSG_SPACE(4 * descriptors) if descriptors else 0
         self._waiter: asyncio.Future[None] | None = None
@@ -38,7 +39,7 @@ class Channel:
         self.received: list[int] = []
         self.pid = 0
         self.stirred: Callable[[], None] | None = None  # called when the other end speaks or goes
-        asyncio.get_running_loop().add_reader(self._ours, self._readable)
+        asyncio.get_running_loop().add_reader(self._number, self._readable)
 
     async def receive(self) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
@@ -53,7 +54,7 @@ class Channel:
             self._end()
             raise ChannelClosed from None
         if self._open and not self._unpacker.is_ready:
-            loop.add_reader(self._ours, self._readable)
+            loop.add_reader(self._number, self._readable)
         return message
 
     @property
@@ -100,7 +101,7 @@ class Channel:
         if not data:
             self._end()
         elif self._unpacker.is_ready:
-            asyncio.get_running_loop().remove_reader(self._ours)
+            asyncio.get_running_loop().remove_reader(self._number)
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
         if self.stirred:
@@ -109,4 +110,4 @@ class Channel:
     def _end(self) -> None:
         if self._open:
             self._open = False
-            asyncio.get_running_loop().remove_reader(self._ours)
+            asyncio.get_running_loop().remove_reader(self._number)

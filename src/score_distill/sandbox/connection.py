@@ -178,11 +178,12 @@ class Connection(asyncio.Protocol):
     async def _send(self, message: dict[str, Any]) -> None:
         """Write to the client what may be long, when it has read what came before; one that does not read is let go."""
         async with self._sending:
-            try:
-                async with asyncio.timeout(_UNREAD_SECONDS):
-                    await self._room.wait()
-            except TimeoutError:
-                self._transport.abort()
+            if not self._room.is_set():
+                try:
+                    async with asyncio.timeout(_UNREAD_SECONDS):
+                        await self._room.wait()
+                except TimeoutError:
+                    self._transport.abort()
             self._tell(message)
 
     def _tell(self, message: dict[str, Any]) -> None:

@@ -110,12 +110,12 @@ class Forks:
         return self.is_zygote(before) or self._forked[before.channel.pid] <= 1
 
     def drop_spares(self, kept_seconds: float = 0.0) -> bool:
-        """End the spares of states that have waited for so long; whether there were any."""
+        """End the spares that have waited for so long; whether there were any."""
         latest = asyncio.get_running_loop().time() - kept_seconds
-        zygote = self.zygote.channel
-        late = [fork for fork, (state, since) in self._spares.items() if state is not zygote and since <= latest]
+        late = [fork for fork, (_, since) in self._spares.items() if since <= latest]
         for fork in late:
-            self._discard(fork)
+            if fork in self._spares:  # the end of one can be that of all
+                self._discard(fork)
         return bool(late)
 
     def drop(self, state: Frozen) -> None:
@@ -167,9 +167,9 @@ class Forks:
         return [fork for fork, (whose, _) in self._spares.items() if whose is state]
 
     def _spare(self, state: Channel) -> Fork | None:
-        """A spare, let go, if there is one that lives, holds what it was given, and has said nothing."""
+        """A spare, let go, if one lives as its state does, holds what it was given, and has said nothing."""
         for fork in self._spares_of(state):
-            if self._is_as_made(fork):
+            if is_child(state.pid) and self._is_as_made(fork):
                 del self._spares[fork]
                 thaw(fork.channel.pid)
                 return fork
@@ -291,6 +291,8 @@ class Forks:
         self._forked.pop(pid, None)
         if session := self._sessions.pop(pid, None):
             session.leave(pid)
+            if not self._sessions:
+                self.drop_spares()
 
 
 async def _refused(parent: Channel) -> None:

@@ -4,6 +4,7 @@ Each session has its own bound; together they may still want more than there is.
 likes, in a pod everybody. So the daemon ends the largest running step first.
 """
 
+import itertools
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,7 +35,7 @@ _V1 = _Files(
 def is_short(cgroup: Path = _CGROUP) -> bool:
     """Whether less than a twenty-fifth of the memory that may be used is left."""
     with open("/proc/meminfo") as file:
-        lines = dict(line.split(":", 1) for line in file)
+        lines = dict(line.split(":", 1) for line in itertools.islice(file, 3))
     total, left = (int(lines[key].split()[0]) << 10 for key in ("MemTotal", "MemAvailable"))
     for version in (_V2, _V1):
         bound = _number(cgroup / version.bound)

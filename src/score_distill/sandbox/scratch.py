@@ -38,11 +38,15 @@ class Scratch:
                 raise
         return folder
 
-    def keep(self, folder: Path) -> Path | None:
-        """Take a finished step's folder out of sight; None when nothing is in it."""
+    def is_gone(self, folder: Path) -> bool:
+        """Whether there was nothing in a finished step's folder: then it is removed."""
         with contextlib.suppress(OSError):
             folder.rmdir()
-            return None
+            return True
+        return False
+
+    def keep(self, folder: Path) -> Path:
+        """Take a finished step's folder out of sight."""
         kept = self._kept / folder.name
         os.rename(folder, kept)
         return kept

@@ -27,6 +27,7 @@ from score_distill.sandbox.streams import STDOUT
 from score_distill.sandbox.wire import WireError
 
 _THREAD_SECONDS, _THREAD_TRIES = 0.002, 50
+_QUIET_SECONDS = 0.004  # after a step, before anything is made beforehand
 _EXPECTED = 64  # states at most that are prepared for, the latest
 _DIGEST_SECONDS = 10.0  # far more than an honest session takes before it gives up
 
@@ -123,7 +124,7 @@ class Steps:
         return outcome.folder_full(self.limits) if overfull else None
 
     def _expect(self, before: Frozen, after: Frozen | None) -> None:
-        """Prepare for the next step of a line, and for the next session, when nothing else is to be done."""
+        """Prepare for the next step of a line, and for the next session, if neither comes at once."""
         if self.forks.is_zygote(before):
             self._lines.append(self.forks.zygote)
         if after and self.forks.is_last_of_line(before):
@@ -133,6 +134,7 @@ class Steps:
 
     async def _prepare(self) -> None:
         try:
+            await asyncio.sleep(_QUIET_SECONDS)
             while self._lines and not self.running and not self.is_short:
                 await self.forks.prepare(self._lines.pop())
         finally:
@@ -212,6 +214,8 @@ class Steps:
         await child.channel.send({})
 
     async def _check_memory(self, session: Session) -> None:
+        if (len(session.pids) + 1) * self.limits.memory_bytes <= self.limits.session_memory_bytes:
+            return  # they cannot, each within its own bound
         if await session.needs_more_than(self.limits.session_memory_bytes, self.running):
             raise StepRejected(outcome.session_too_large(self.limits))
 
@@ -223,16 +227,23 @@ class Steps:
             raise StepRejected(outcome.left_open(f"a mapping of {path}"))
         if child.channel.is_unread:
             raise StepRejected(outcome.DISHONEST)
-        used = usage(child.folder)
-        if used.size > self.limits.scratch_bytes or used.entries > self.limits.files:
-            raise StepRejected(outcome.folder_full(self.limits))
-        if before.session.kept_bytes + used.disk > self.limits.session_scratch_bytes:
-            raise StepRejected(outcome.folders_full(self.limits))
         if reason := self.forks.reasons.get(child.pid):
             raise StepRejected(reason)
         cpu = before.cpu + cpu_seconds(child.pid)
-        self._account(before.session, used.disk)
-        return Frozen(child.channel, before.session, self._scratch.keep(child.folder), used.disk, files, cpu)
+        kept, size = self._kept(child.folder, before.session)
+        self._account(before.session, size)
+        return Frozen(child.channel, before.session, kept, size, files, cpu)
+
+    def _kept(self, folder: Path, session: Session) -> tuple[Path | None, int]:
+        """Where what a step left in its folder is kept, and what it takes of a disk."""
+        if self._scratch.is_gone(folder):
+            return None, 0
+        used = usage(folder)
+        if used.size > self.limits.scratch_bytes or used.entries > self.limits.files:
+            raise StepRejected(outcome.folder_full(self.limits))
+        if session.kept_bytes + used.disk > self.limits.session_scratch_bytes:
+            raise StepRejected(outcome.folders_full(self.limits))
+        return self._scratch.keep(folder), used.disk
 
     def _account(self, session: Session, kept_bytes: int) -> None:
         session.kept_bytes += kept_bytes
