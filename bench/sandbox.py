@@ -13,7 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import median, quantiles
 
-from bench.steps import BRANCHES, MEASURES, PREFIX, SESSIONS, WORK, Samples, timed, together
+from bench.steps import BRANCHES, MEASURES, PAUSE, PREFIX, SESSIONS, WORK, Samples, timed, together
 
 from score_distill.sandbox.client import Branch, Sandbox
 from score_distill.sandbox.local import start
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 VENV = ROOT / ".venv" / "bench-peers"
 PEERS = ("smolagents==1.26.0", "jupyter-client==8.10.0", "ipykernel==7.4.0")
 NAMES = ("exec", "subprocess", "smolagents", "kernel")
-ROUNDS = {"trivial": 15, "large": 4, "open": 5, "fork": 2, "many": 1}
+ROUNDS = {"trivial": 15, "paused": 10, "large": 4, "open": 5, "fork": 2, "many": 1}
 
 
 class Ours:
@@ -131,6 +131,7 @@ def rows(found: dict[str, Samples]) -> list[dict[str, str]]:
     wanted = (
         ("trivial step, median", "trivial", median, 1000, "ms"),
         ("trivial step, p99", "trivial", p99, 1000, "ms"),
+        (f"trivial step {1000 * PAUSE:.0f} ms after the one before, median", "paused", median, 1000, "ms"),
         ("step with a state of 100 MB, median", "large", median, 1000, "ms"),
         ("new session and its first step", "open", median, 1000, "ms"),
         (f"{BRANCHES} branches at step {PREFIX} (peers replay)", "fork", median, 1000, "ms"),

@@ -14,6 +14,7 @@ import psutil
 T = TypeVar("T")
 BRANCHES, PREFIX, SESSIONS = 16, 8, 64
 BATCH = 20
+PAUSE = 0.02  # seconds in which a model would write the next step
 TRIVIAL = "print(1 + 1)"
 LARGE = "state = ['x' * 1_048_576 for _ in range(100)]"
 WORK = "total = sum(n * n for n in range(20_000))"
@@ -37,6 +38,17 @@ async def trivial(open_: Open) -> Samples:
     seconds = [await timed(check(session, TRIVIAL, "2")) for _ in range(BATCH)]
     await session.close()
     return {"trivial": seconds}
+
+
+async def paused(open_: Open) -> Samples:
+    """Steps as a rollout makes them: between any two a model thinks."""
+    session = await open_()
+    seconds = []
+    for _ in range(BATCH):
+        await asyncio.sleep(PAUSE)
+        seconds.append(await timed(check(session, TRIVIAL, "2")))
+    await session.close()
+    return {"paused": seconds[1:]}
 
 
 async def large(open_: Open) -> Samples:
@@ -86,7 +98,14 @@ async def many(open_: Open) -> Samples:
     return {"many": [one / SESSIONS for one in seconds], "memory": [memory]}
 
 
-MEASURES = {"trivial": trivial, "large": large, "open": opening, "fork": replayed, "many": many}
+MEASURES = {
+    "trivial": trivial,
+    "paused": paused,
+    "large": large,
+    "open": opening,
+    "fork": replayed,
+    "many": many,
+}
 
 
 async def check(session: Session, code: str, printed: str) -> None:

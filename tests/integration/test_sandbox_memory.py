@@ -85,17 +85,12 @@ class Libc:
 session._LIBC = Libc()
 """
     async with start(Limits(), libraries=()) as sandbox:
+        before = children_of(sandbox)
         result = await (await sandbox.open()).run(code)
         assert result.error is None, result.output
-        branch = result.branch
-        before = children_of(sandbox)
-        step = asyncio.ensure_future(branch.run("pass"))
-        while not (clones := children_of(sandbox) - before):
-            assert not step.done()
-            await asyncio.sleep(0.01)
-        used = 0.0
-        while clones & children_of(sandbox):
-            used = max([used, *map(cpu_seconds_of, clones)])
+        step, used = asyncio.ensure_future(result.branch.run("pass")), 0.0
+        while not step.done():
+            used = max([used, *map(cpu_seconds_of, children_of(sandbox) - before)])
             await asyncio.sleep(0.01)
         assert used < 2  # and not until it is given up after five seconds
         assert (await step).error == "ProcessDiedError"

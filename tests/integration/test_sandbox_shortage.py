@@ -55,8 +55,10 @@ async def test_a_refused_fork_costs_one_step_a_retry() -> None:
     async with start(Limits(), libraries=()) as sandbox:
         (zygote,) = children_of(daemon_of(sandbox))
         root = await sandbox.open()
-        state = (await root.run("x = 1")).branch
-        (holder,) = children_of(daemon_of(sandbox)) - {zygote}
+        held = await root.run("x = 1; import os; print(os.getpid())")
+        state, holder = held.branch, int(held.output)
+        while children_of(daemon_of(sandbox)) != {zygote, holder}:  # until no spares are left
+            await asyncio.sleep(0.01)
         for pid, branch in ((zygote, root), (holder, state)):
             bound(pid, resource.RLIMIT_NPROC, 1)
             assert "no other process" in await tried(branch)

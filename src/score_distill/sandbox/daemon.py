@@ -39,7 +39,7 @@ _OWN_DESCRIPTORS, _STEP_DESCRIPTORS = 128, 4  # of the daemon itself, and of a r
 _SPARES, _SPARE_DESCRIPTORS = 64, 2  # at most, and of each
 _STRAY_SECONDS = 0.5
 _BEAT_SECONDS = 1.0
-_SPARE_SECONDS = 10.0
+_SPARE_SECONDS = 2.0
 
 
 class ZygoteLost(Infrastructure):
