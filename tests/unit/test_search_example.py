@@ -21,11 +21,13 @@ RECKONED = {"12", "45", "81", "10", "36", "1417", "88", "5", "6"}  # from number
 @pytest.fixture
 def frame(tmp_path: Path) -> StageContext:
     (tmp_path / "work").mkdir()
+    spec = manifest.read(EXAMPLES / "search.yaml").spec
+    here = spec.student.model_copy(update={"model": str(EXAMPLES / "ledger" / "models" / "student")})
     config = StageConfig(
         run="run",
         step="prepare",
         verb="prepare",
-        spec=manifest.read(EXAMPLES / "search.yaml").spec,
+        spec=spec.model_copy(update={"student": here}),
         base=str(EXAMPLES),
         store=str(tmp_path / "store"),
         work=str(tmp_path / "work"),

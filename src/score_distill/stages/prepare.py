@@ -33,7 +33,6 @@ def run(config: StageConfig, store: Store) -> Summary:
     check_store(store, config.run)
     if "OnPolicyDistillation" in spec.method.rl.controls:
         check_vocabularies(spec.student.model, str(spec.teacher.model), frame.places)
-    _check_models(frame)
     contamination, counts, rounds = Contamination(), Counter[str](), Counter[int]()
     repeated_eval: list[Task] = []
     for one in spec.tasks.eval:
@@ -71,6 +70,7 @@ def run(config: StageConfig, store: Store) -> Summary:
     finally:
         for file in files.values():
             file.close()
+    _check_models(frame)
     counts["kept"] = counts["read"] - counts["dropped"]
     _enough(counts)
     _enough_rounds(spec.method.rounds, rounds)
