@@ -149,7 +149,7 @@ BOMBS = {
     "while True: print('x' * 1000)": "OutputLimitError",
     "x = []\nwhile True: x.append('x' * 10**6)": "MemoryError",
     "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass": "TimeoutError",
-    "import os\nwhile True:\n  try: open('x', 'w')\n  except OSError: pass": "ProcessDiedError",
+    "n = 0\nwhile True:\n  n += 1\n  try: open(str(n), 'w')\n  except OSError: pass": "ProcessDiedError",
     "import os\nwhile True: os.write(3, b'\\0\\0\\0\\1x')": "ProcessDiedError",
     SLEEP: "TimeoutError",
     "import ctypes; ctypes.string_at(0)": "ProcessDiedError",

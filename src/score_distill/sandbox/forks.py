@@ -60,6 +60,7 @@ class Forks:
         self._sessions: dict[int, Session] = {}
         self._most_spares = spares
         self._spares: dict[Fork, tuple[Channel, float]] = {}  # of whom, and since when
+        self._coming: set[Channel] = set()  # of spares that are being forked
         self._domain = landlock.domain()
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._null = descriptors.identity(null)
@@ -72,14 +73,15 @@ class Forks:
 
     @property
     def spares(self) -> int:
-        return len(self._spares)
+        """How many of ``pids`` are spares, or will be as soon as their fork has ended."""
+        return len(self._spares) + sum(channel.pid in self.pids for channel in self._coming)
 
     async def of(self, before: Frozen) -> Fork:
         """A child of ``before`` with a channel and an output of its own; later where the machine refuses one now."""
         for pause in (*_FORK_PAUSES, None):
             try:
                 async with before.forking:
-                    fork = self._spare(before.channel) or await self._fork(before)
+                    fork = self._spare(before.channel) or await self._fork(before, Channel(self._limits.report_bytes))
                     self._enter(fork, before.session)
                     return fork
             except ForkRefused as error:
@@ -96,7 +98,12 @@ class Forks:
                 async with state.forking:
                     if not self._wants_spare(state):
                         return
-                    fork = await self._fork(state)
+                    channel = Channel(self._limits.report_bytes)
+                    self._coming.add(channel)
+                    try:
+                        fork = await self._fork(state, channel)
+                    finally:
+                        self._coming.discard(channel)
                     freeze(fork.channel.pid)
                     if state.channel.pid not in self.pids:
                         self._discard(fork)
@@ -196,13 +203,13 @@ class Forks:
         session.enter(fork.channel.pid)
         session.stir(fork.channel.pid)
 
-    async def _fork(self, before: Frozen) -> Fork:
+    async def _fork(self, before: Frozen, channel: Channel) -> Fork:
         """Have the process of ``before`` fork."""
         with contextlib.ExitStack() as undo:
+            undo.callback(self.end, channel)
             output = Output(self._limits.output_bytes)
             undo.callback(output.close)
-            fork = Fork(Channel(self._limits.report_bytes), output)
-            undo.callback(self.end, fork.channel)
+            fork = Fork(channel, output)
             if not before.end:
                 await _to_its_end(self._clone(before, fork))
             if before.end:
