@@ -7,7 +7,7 @@ import re
 
 from score_distill.agent.grading.comparing import same
 from score_distill.agent.grading.kinds import read_as
-from score_distill.agent.grading.names import bare, normal, token_f1
+from score_distill.agent.grading.names import bare, normal, token_f1, typeset
 from score_distill.agent.grading.values import Code, Words, needs_mathematics
 from score_distill.agent.mathematics import verifier
 from score_distill.agent.trajectory import Verdict
@@ -26,7 +26,7 @@ def check(metric: Metric, answer: str | None, reference: str, kind: AnswerType |
     if answer is None:
         return Verdict(correct=False, by="exact", detail="no answer")
     if metric == "math":
-        if bare(answer) == bare(reference):
+        if typeset(answer) == typeset(reference):
             return Verdict(correct=True, by="exact")
         equal = math_equal(answer, reference, kind)
         return Verdict(correct=equal, by="none" if equal is None else "math")

@@ -72,6 +72,8 @@ def _choices(one: Choice, other: Value, numeric: Numeric | None) -> Any:
             if one.content is not None and content is not None and same(one.content, content, numeric):
                 return None
             return False
+        case Items(values=(only,)):
+            return same(one, only, numeric)
         case Formula(source=text) | Words(text=text) if text.strip().casefold() == one.letter.casefold():
             return True
         case Formula() if one.content is None and numeric:
@@ -82,7 +84,7 @@ def _choices(one: Choice, other: Value, numeric: Numeric | None) -> Any:
 def _labelled(one: Labelled, other: Value, numeric: Numeric | None) -> Any:
     if isinstance(other, Labelled):
         equal = same(one.value, other.value, numeric)
-        if one.label.replace(" ", "") == other.label.replace(" ", ""):
+        if _name(one.label) == _name(other.label):
             return equal
         if any(isinstance(part.value, Formula) for part in (one, other)) and numeric:
             return numeric.same_relation(_equation(one), _equation(other))
@@ -94,6 +96,11 @@ def _labelled(one: Labelled, other: Value, numeric: Numeric | None) -> Any:
     if isinstance(other, Items) and len(other.values) == 1:
         return NotImplemented
     return same(one.value, other, numeric)
+
+
+def _name(label: str) -> str:
+    """y(x) is y."""
+    return re.sub(r"\([a-z]\)$", "", label.replace(" ", ""))
 
 
 def _equation(one: Labelled) -> Relation:
@@ -257,15 +264,20 @@ def _measures(one: Measure, other: Value, numeric: Numeric | None) -> Any:
         return NotImplemented if isinstance(other, Words | Items | Labelled | Relation | Choice) else False
     equal = same(one.amount, other, numeric)
     dimension, _ = units.dimension_of(one.unit)
-    if dimension == "percent^1":
-        hundredth = same(_times(one.amount, Fraction(1, 100)), other, numeric)
-        return hundredth or (None if equal else hundredth)
+    if dimension == "angle^1" and isinstance(one.amount, Number) and isinstance(other, Formula):
+        return equal or same(Formula("pi", one.amount.value / 180), other, numeric)
+    if dimension in _MULTIPLES:
+        scaled = same(_times(one.amount, _MULTIPLES[dimension]), other, numeric)
+        return scaled or (None if equal else scaled)
     if equal and one.compound:
         return None
     if isinstance(other, Formula) and not equal and numeric and isinstance(one.amount, Number) and len(one.unit) == 1:
         letter = Formula(one.unit, one.amount.value)  # 2m may be two metres or twice m
         return numeric.equal(letter, other) if numeric.number(other) is None and one.unit.isalpha() else False
     return equal
+
+
+_MULTIPLES = {"percent^1": Fraction(1, 100), "K^1": Fraction(1000), "M^1": Fraction(10**6)}  # or kelvin, and molar
 
 
 def _times(amount: Number | Formula, factor: Fraction) -> Number | Formula:
@@ -305,7 +317,11 @@ def _read_through(code: str, number: Number, numeric: Numeric | None) -> bool | 
 def _prose(text: str, number: Number, numeric: Numeric | None) -> bool | None:
     """A sentence that holds the number and no other is somebody's to judge; a denial or hedge is wrong."""
     found = list(quantities(text))
-    if len(found) != 1 or _DENIED & set(text.casefold().replace("n't", " not").split()):
+    if (
+        len(found) != 1
+        or re.search("[<>]", re.sub("</?[A-Za-z].*?>", "", text))
+        or _DENIED & set(text.casefold().replace("n't", " not").split())
+    ):
         return False
     return None if number.value in found[0].values else False
 
@@ -338,6 +354,15 @@ def _formulas(one: Formula, other: Value, numeric: Numeric | None) -> Any:
     return numeric.equal(one, other)
 
 
+def _ratios(one: Ratio, other: Value, numeric: Numeric | None) -> Any:
+    """6:4 is arguably 3:2."""
+    if not isinstance(other, Ratio) or len(one.parts) != len(other.parts):
+        return False
+    first = next(((a, b) for a, b in zip(one.parts, other.parts, strict=True) if a or b), (Fraction(1), Fraction(1)))
+    alike = all(a * first[1] == b * first[0] for a, b in zip(one.parts, other.parts, strict=True))
+    return None if alike and all(first) else False
+
+
 def _moments(one: Moment, other: Value, numeric: Numeric | None) -> Any:
     if isinstance(other, Moment) and ":" in one.iso and ":" in other.iso:
         (hour, *rest), (another, *others) = one.iso.split(":"), other.iso.split(":")
@@ -364,5 +389,6 @@ _COMPARE: tuple[tuple[Any, Callable[[Any, Value, Numeric | None], Any]], ...] = 
     (Number, _numbers),
     (Formula, _formulas),
     (Moment, _moments),
+    (Ratio, _ratios),
     (Words, _texts),
 )

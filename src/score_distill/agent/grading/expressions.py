@@ -50,7 +50,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 _CONSTANTS = {"pi": sympy.pi, "π": sympy.pi, "e": sympy.E, "E": sympy.E, "i": sympy.I, "I": sympy.I, "∞": sympy.oo}
 _CONSTANTS |= dict.fromkeys(("oo", "inf", "infinity", "Infinity", "infty"), sympy.oo)
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+(?![\w.]))?[jJ]?(?![A-Za-z]*\d)|\d+\.?\d*)|(?P<name>[^\W\d_](?:[^\W\d_]*)(?:_\{?\w+\}?|\d+)?)|(?P<sign>\*\*|[-+*/^(),!|%√]))"
+    r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+(?![\w.]))?[jJ]?(?![A-Za-z]*\d)|\d+\.?\d*)|(?P<name>[^\W\d_](?:[^\W\d_]*)(?:_\{\w+\}|_\d+|_[^\W\d]\w*|\d+)?)|(?P<sign>\*\*|[-+*/^(),!|%√]))"
 )
 _BINARY: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: lambda a, b: a + b,
@@ -158,6 +158,8 @@ def _with_products(tokens: list[str]) -> str:
             root = True
             continue
         if token == "!":
+            if tokens[at - 1 : at] == ["!"]:
+                raise Unreadable("!!")
             start = _operand(made)
             made[start:] = ["factorial", "(", *made[start:], ")"]
             continue

@@ -20,7 +20,8 @@ _NUMBER = re.compile(
 )
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 _SCALES |= {"百": 100, "千": 10**3, "万": 10**4, "亿": 10**8, "bn": 10**9}
-_SCALE = re.compile(rf"\s*(?:(?P<word>{'|'.join(_SCALES)})(?![A-Za-z])|(?P<k>[kK])(?![A-Za-z/^]))\s*")
+_SCALE = re.compile(rf"\s*(?:(?P<word>{'|'.join(_SCALES)})(?![A-Za-z])|(?P<k>k)(?![A-Za-z/^]))\s*")
+_MONEY_SCALES = {"K": 10**3, "M": 10**6, "B": 10**9}
 _UNIT_WORD = r"(?:[^\W\d_]+\.?|°\s?[CF]?|%|[$€£₹¥₩'\"])(?:(?:\^|\*\*)[{(]?-?\d[})]?)?"
 _UNIT = re.compile(rf"{_UNIT_WORD}(?:(?:\s*/\s*|[\s-]+){_UNIT_WORD}){{0,4}}")
 _AMOUNT = re.compile(rf"(.*[^\sA-Za-z^*/+\\-]|.*\S(?=\s))\s*({_UNIT.pattern})", re.DOTALL)
@@ -40,6 +41,10 @@ def quantity(text: str, units_left: int = 3) -> Value | None:
     if scale := _SCALE.match(rest):
         factor = _SCALES[scale["word"]] if scale["word"] else 1000
         number, rest = Number(number.value * factor, number.digits), rest[scale.end() :]
+    elif found["money"] and rest in _MONEY_SCALES:
+        number, rest = Number(number.value * _MONEY_SCALES[rest], number.digits), ""
+    elif found["rest"].startswith(" ") and rest == "K":
+        rest = "kelvin"
     return _with_unit(number, (found["money"] or "").casefold(), rest, units_left)
 
 
@@ -58,7 +63,7 @@ def _number(found: re.Match[str]) -> Number | None:
 
 def _with_unit(number: Number, money: str, rest: str, units_left: int) -> Value | None:
     """The number with what follows it as its unit; None when that is no unit."""
-    rest = rest.strip(" -")
+    rest = re.sub(r"^-(?=[^\W\d_])", "", rest.strip()).strip()
     if rest.startswith("(") and rest.endswith(")"):
         rest = rest[1:-1].strip()
     if not rest:

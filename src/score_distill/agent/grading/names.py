@@ -21,23 +21,33 @@ def normal(text: str) -> str:
         text = re.sub(r"\s*([,:;\[\](){}])\s*", r"\1", text)
     words = [_unquoted(word) for word in text.split()]
     words = [word for word in words if word]
-    return " ".join([word for word in words if word not in _ARTICLES] or words)
+    return " ".join([word for word in words if word not in _ARTICLES] or words) or text
 
 
 def bare(text: str) -> str:
     """Case, width, spacing, thousands separators, \\boxed{}, $...$ and a full stop do not matter."""
+    return typeset(text).casefold()
+
+
+def typeset(text: str) -> str:
+    """What of a text is not only typography."""
     text = plain(text).strip().removesuffix(".").strip()
     boxed = re.fullmatch(r"\$*\s*\\boxed\{(.*)\}\s*\$*", text, re.DOTALL)
     text = boxed[1] if boxed else text
     if len(text) > 1 and text[0] == text[-1] == "$":
         text = text.strip("$")
-    text = re.sub(r"(?<=\d)[,_](?=\d{3}(?!\d))", "", text.casefold())
+    text = re.sub(r"(?<=\d)[,_](?=\d{3}(?!\d))", "", text)
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def token_f1(answer: str, reference: str) -> float:
-    """Harmonic mean of precision and recall over normalised words, as in SQuAD; without spaces, over characters."""
+    """Harmonic mean of precision and recall over normalised words, as in SQuAD; without spaces, over characters.
+
+    Nought where a number of the reference is missing, or one of the two denies.
+    """
     given, gold = _words(answer), _words(reference)
+    if {word for word in gold if _is_telling(word)} - set(given) or _DENIALS & (set(given) ^ set(gold)):
+        return 0.0
     common = sum((Counter(given) & Counter(gold)).values())
     return 2 * common / (len(given) + len(gold)) if common else 0.0
 
@@ -54,22 +64,33 @@ def equal_names(one: str, other: str) -> bool | None:
     words, others = set(first.split()), set(second.split())
     if _DENIALS & (words ^ others):
         return False
+    if list(filter(_is_telling, first.split())) != list(filter(_is_telling, second.split())):
+        return False
     return None if len(first) > 1 and len(second) > 1 and (words <= others or others <= words) else False
 
 
+def _is_telling(word: str) -> bool:
+    return any(letter.isdigit() for letter in word)
+
+
 _DENIALS = {"not", "no", "never", "neither", "nor", "non", "or"}
+
+
+def _is_punctuation(letter: str) -> bool:
+    return letter in "$`´" or unicodedata.category(letter)[0] == "P"
 
 
 def _unquoted(word: str) -> str:
     core = word
     while (
         core
-        and unicodedata.category(core[0])[0] in "PS"
+        and _is_punctuation(core[0])
+        and not re.match(r"!\w", core)
         and core[0] not in _MEANT - {"$"}
         and core[:2] != f".{core[1:2] if core[1:2].isalpha() else ''}"
     ):
         core = core[1:]
-    while core and unicodedata.category(core[-1])[0] in "PS" and core[-1] not in _MEANT - {"$"}:
+    while core and _is_punctuation(core[-1]) and core[-1] not in _MEANT - {"$"}:
         core = core[:-1]
     letters = core.replace("-", "").replace(".", "").replace("'", "")
     if letters.isalpha() or not core:

@@ -47,7 +47,7 @@ class SymPyNumeric:
             return ratio is not None
         if len(first.free_symbols | second.free_symbols) < 2 and "=" not in (sign, another):
             return None
-        return ratio is not None and ratio > 0 and sign == another
+        return ratio is not None and bool(ratio > 0) and sign == another
 
     def same_set(self, one: Value, other: Value) -> bool | None:
         try:

@@ -8,6 +8,7 @@ ENOUGH_DIGITS = 6  # of a decimal, to stand for an exact value that it is rounde
 ALIKE_DIGITS = 4  # of the shorter of two decimals, to stand for the longer
 FLOAT_DIGITS = 14  # a decimal of that many is what a program computed: its last ones are noise
 NOISE = Fraction(1, 10**9)
+EPSILON = Fraction(1, 2**52)  # of whole numbers, which a program's decimals hold up to there
 NOUGHT = (Fraction(1, 10**18), Fraction(1, 10**13))  # between them lies what a program makes of nought
 
 
@@ -26,7 +27,10 @@ def close(one: Number, other: Number) -> bool | None:
     difference = abs(one.value - other.value)
     if not (one.value and other.value):
         return NOUGHT[0] <= difference <= NOUGHT[1]
-    if max(digits) >= FLOAT_DIGITS and difference <= NOISE * max(abs(one.value), abs(other.value)):
+    whole = one.value.denominator == other.value.denominator == 1
+    if max(digits) >= FLOAT_DIGITS and difference <= (EPSILON if whole else NOISE) * max(
+        abs(one.value), abs(other.value)
+    ):
         return True
     coarse = min(
         (number for number in (one, other) if number.digits is not None), key=lambda number: number.digits or 0

@@ -27,9 +27,10 @@ _DEEPEST = 8
 _MOST_ITEMS = 200
 
 _CHOICE = re.compile(
-    r"\(\s*(?P<a>[A-Ja-j])\s*\)\.?(?P<rest1>\s*[^\s,;&|∪^*/+=<>!-].*|)|(?P<b>[A-J]|[a-j](?=\)))(?:[).:]+(?P<rest2>\s+\S.*|)|)",
+    r"\(\s*(?P<a>[A-Ja-j])\s*\)\.?(?P<rest1>\s*[^\s,;&|∪^*/+=<>!-].*|)|(?P<b>[A-J]|[a-j](?=\)))(?:[).:]+(?P<rest2>\s+\S.*|)|\s+-\s+(?P<rest3>[^\W\d_]{3}.*)|)",
     re.DOTALL,
 )
+_MORE_CHOICES = re.compile(r"(?<![\w.])[A-J]\)|\n\s*[A-J][.:]\s|^(?:or|and)\b")
 _CALL = re.compile(r"(?P<head>[A-Za-z_][\w.]*)\s*\(")
 _SCALARS = frozenset(
     ("int", "float", "str", "Integer", "Float", "Decimal", "sympify", "S", "N", "bool", "bool_", "str_", "simplify")
@@ -67,7 +68,9 @@ def _choice(text: str, depth: int) -> Value | None:
     found = _CHOICE.fullmatch(text)
     if not found:
         return None
-    rest = (found["rest1"] or found["rest2"] or "").strip()
+    rest = (found["rest1"] or found["rest2"] or found["rest3"] or "").strip()
+    if _MORE_CHOICES.search(rest) or re.match(rf"(?:.*\s)?{chr(ord(text.lstrip('( ')[0]) + 1)}[.:]\s", rest):
+        return Words(text)
     return Choice((found["a"] or found["b"]).upper(), _read(rest, depth) if rest else None)
 
 
@@ -109,6 +112,8 @@ def _call(text: str, depth: int) -> Value | None:
     last = head.rpartition(".")[2]
     if last in _SCALARS or re.fullmatch(r"(?:float|int|uint)\d+", last):
         return _read(answer_of(inside), depth)
+    if last in _LISTS and not inside.strip():
+        return Words("∅" if _LISTS[last] == "{}" else "[]")
     arguments = [_read(answer_of(part), depth) for part in split(inside, re.compile(",")) or [inside]]
     if last in _LISTS:
         return _as_list(arguments, _LISTS[last])
@@ -216,7 +221,7 @@ def _relation(text: str, depth: int) -> Value | None:
 
 def _related(sides: list[Value], signs: list[str], sources: list[str] | None = None) -> Value:
     if "∈" in signs:
-        return sides[-1] if signs == ["∈"] else Nonsense()
+        return _membership(sides[-1]) if signs == ["∈"] else Nonsense()
     if set(signs) <= {"=", "≈"}:
         names = sources or [getattr(one, "source", getattr(one, "text", "")) for one in sides]
         if (
@@ -229,6 +234,13 @@ def _related(sides: list[Value], signs: list[str], sources: list[str] | None = N
         if len(sides) > 2 and _LABEL.fullmatch(names[0]) and not isinstance(sides[0], Number):
             return Labelled(names[0], _related(sides[1:], signs[1:], names[1:]))
     return Relation(tuple(sides), tuple(signs))
+
+
+def _membership(found: Value) -> Value:
+    """What stands behind a sign of membership is a set, so a pair in brackets is an interval."""
+    if isinstance(found, Items) and len(found.values) == 2 and found.form in ("()", "[]"):
+        return _interval(found.values[0], found.values[1], found.form)
+    return found
 
 
 def _mentions(label: str, text: str) -> bool:

@@ -23,16 +23,19 @@ _MARKS = str.maketrans(
         "≅": "≈",
         "∼": "≈",
     }
+    | {letter: f"\\mathbb{{{letter_of}}}" for letter, letter_of in zip("ℂℕℚℝℤ", "CNQRZ", strict=True)}
     | {"、": ",", "。": ".", "｡": ".", "\N{ZERO WIDTH SPACE}": "", "\N{WORD JOINER}": "", "\ufeff": ""}
 )
 _RAISED = {**dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789", strict=True)), "⁻": "-", "⁺": "", "ⁿ": "n", "ⁱ": "i"}
 _LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
 
+_SETS = {"C": "ℂ", "N": "ℕ", "Q": "ℚ", "R": "ℝ", "Z": "ℤ"}
+
 # Commands that say nothing, or that have one letter of their own; what stays with a backslash is for LaTeX's parser.
 _SILENT = re.compile(
     r"\\(?:left|right|big|Big|bigg|Bigg|bigl|bigr|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])\.?|\\[!]|\\phantom\{[^{}]*\}"
 )
-_SPACES = re.compile(r"(?<!\\)\\[,;:> ]|\\q?quad(?![A-Za-z])|(?<!\\)~|\\(?:\n|$)")
+_SPACES = re.compile(r"(?<!\\)\\[,;:> ]|\\q?quad(?![A-Za-z])|(?<=[^\s\\])~|\\(?:\n|$)")
 _WORDS = re.compile(
     r"\\(?:text|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|mbox|hbox|operatorname|boldsymbol|bm)\*?"
     r"\s*\{([^{}]*)\}"
@@ -54,8 +57,8 @@ _LETTERS = [
         ("ldots|dots|cdots|dotsc|dotsb", "…"),
         ("emptyset|varnothing", "∅"),
         ("degree", "°"),
-        ("lor|vee", " or "),
-        ("land|wedge", " and "),
+        ("lor|vee", "∨"),
+        ("land|wedge", "∧"),
         ("colon", ":"),
         ("to|rightarrow|longrightarrow|implies|Rightarrow|mapsto", "→"),
         ("langle", "⟨"),
@@ -73,13 +76,15 @@ _FORMATTED = re.compile(
     r"(\*\*|__|\*|```|''|\"\"\"|\"|')(?!\s)(?P<inside>.+?)(?<!\s)\1|\\\((?P<inline>.*)\\\)|\\\[(?P<display>.*)\\\]",
     re.DOTALL,
 )
+_TAGGED = re.compile(r"<answer>(.*)</answer>", re.DOTALL)
 _INLINE = re.compile(r"(?<!\\)\$\$?([^\s$](?:[^$]*[^\s$])?)(?<!\\)\$\$?(?!\d)")
 _LEAD = re.compile(
     r"""(?:(?:so|thus|therefore|hence|then|finally)\b[\s,:]*)*
-    (?:(?:the|my|our)\s+)?(?:(?:final|correct|right|overall)\s+)?
+    (?:(?:the|my|our)\s+)?(?:(?:final|correct|right|overall|best)\s+)?
     (?:answer|result|solution|option|choice|答案|结果)
     (?:\s*(?:\b(?:is|are|was|equals|must\sbe|should\sbe|will\sbe)\b|[:=是为])\s*)+:?\s*
     |(?:option|choice|answer)\s+(?=\(?[A-J]\)?[.:)]?$)
+    |(?P<b>\*\*|__)(?:(?:the|my)\s+)?(?:final\s+)?(?:answer|result|solution)\s*(?::\s*(?P=b)|(?P=b)\s*:)\s*
     |\#+\s+|=\s*(?==?[^=])|=\s*(?=[^=\s])""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -105,12 +110,17 @@ def answer_of(text: str) -> str:
         before, text = text, _peeled(text.strip())
         if text == before:
             break
-    text = _SCIENTIFIC.sub(r"\1e\2", _simple(text))
+    text = _simple(text)
+    if found := _LEAD.match(text):
+        text = text[found.end() :]
+    text = _SCIENTIFIC.sub(r"\1e\2", text)
     return " ".join(text.split(" ")).strip()
 
 
 def _peeled(text: str) -> str:
     text = _without_stop(text)
+    if (found := _TAGGED.fullmatch(text)) and "<answer" not in found[1]:
+        return str(found[1])
     if (found := _FORMATTED.fullmatch(text)) and not (found[1] and found[1] in found["inside"]):
         return str(found["inside"] or found["inline"] or found["display"] or "")
     text = _each(text, _boxes(text))
@@ -128,7 +138,7 @@ def _each(text: str, spans: list[tuple[int, int, str]]) -> str:
         between = text[at:start]
         parts += [", " if parts and not between.strip() else between, inside]
         at = end
-    return "".join([*parts, text[at:]])
+    return "".join([*parts, " " if spans and text[at : at + 1].isdigit() else "", text[at:]])
 
 
 def _boxes(text: str) -> list[tuple[int, int, str]]:
@@ -147,12 +157,14 @@ def _simple(text: str) -> str:
     text = re.sub(r",\s*\\!\s*|\{,\}", ",", text)
     text = re.sub(r"\\[dtc]frac(?![A-Za-z])", r"\\frac", _SILENT.sub("", text))
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?", "°", text)
-    text = re.sub(r"\\mathbb\s*\{?\s*R\s*\}?", "ℝ", text)
+    text = re.sub(r"\\mathbb\s*\{?\s*([CNQRZ])\s*\}?", lambda found: _SETS[found[1]], text)
     text = _ELLIPSIS.sub("…", text)
     for _ in range(3):
         text = _WORDS.sub(r" \1 ", text)
     for pattern, letter in _LETTERS:
         text = pattern.sub(f" {letter} ", text)
+    if re.search("[<>=∈]", text):
+        text = text.replace("∨", " or ").replace("∧", " and ")
     text = re.sub(r"\s+(\^|\*\*)", r"\1", _SPACES.sub(" ", text))
     return re.sub(r"[^\S\n]+", " ", text).strip()
 

@@ -46,11 +46,26 @@ _TABLE = {
     "percent": {"% percent pct": "1"},
     "temperature C": {"°c celsius": "1"},
     "temperature F": {"°f fahrenheit": "1"},
-    "data": {"byte": "1", "kb kilobyte": "1000", "mb megabyte": "1000000", "gb gigabyte": "1000000000"},
-    "energy": {"joule": "1", "kj kilojoule": "1000"},
-    "power": {"watt": "1", "kw kilowatt": "1000"},
+    "temperature K": {"kelvin": "1"},
+    "K": {"K": "1"},
+    "M": {"M": "1"},
+    "area": {"acre": "1", "ha hectare": "100000000000/40468564224"},
+    "data": {
+        "byte": "1",
+        "kb kilobyte": "1000",
+        "mb megabyte": "1000000",
+        "gb gigabyte": "1000000000",
+        "bit": "1/8",
+        "kbit kilobit": "125",
+        "Mb mbit megabit": "125000",
+        "Gb gbit gigabit": "125000000",
+    },
+    "energy": {"joule": "1", "kj kilojoule": "1000", "MJ megajoule": "1000000"},
+    "power": {"mW milliwatt": "1/1000", "watt": "1", "kw kilowatt": "1000", "MW megawatt": "1000000"},
     "force": {"newton": "1", "kn": "1000"},
-    "frequency": {"hz hertz": "1", "khz kilohertz": "1000"},
+    "frequency": {"mHz": "1/1000", "hz hertz": "1", "khz kilohertz": "1000", "MHz megahertz": "1000000"},
+    "pressure": {"pascal": "1", "kpa": "1000", "MPa megapascal": "1000000"},
+    "charge's energy": {"electronvolt": "1", "kev": "1000", "MeV": "1000000"},
 }
 _UNITS = {
     name: (dimension, Fraction(factor))
@@ -94,6 +109,9 @@ def dimension_of(unit: str) -> tuple[str, Fraction]:
 
 
 def _singular(word: str) -> str:
+    """The name in the table; letters of a prefix keep their case where it matters, as in mW and MW."""
+    if word in _UNITS or re.fullmatch("M[A-Za-z]?|[mM](?:eV|Hz|Pa)", word):
+        return word
     word = word.casefold().rstrip(".")
     if word in _UNITS or len(word) < 3:
         return word

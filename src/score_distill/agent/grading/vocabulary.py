@@ -30,3 +30,5 @@ PROSE = frozenset(_PROSE.split())
 NAMED_SETS = dict.fromkeys(("ℝ", "reals", "s.reals", "all real numbers", "all reals"), Words("ℝ")) | dict.fromkeys(
     ("∅", "emptyset", "s.emptyset", "empty set"), Words("∅")
 )
+NAMED_SETS |= {"dne": Words("does not exist"), "no solutions": Words("no solution")}
+NAMED_SETS |= {"no real solutions": Words("no real solution")}
