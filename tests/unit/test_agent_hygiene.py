@@ -51,6 +51,19 @@ def test_short_texts_match_only_whole():
     assert contamination.match(task("What is 2 + 2 = ?")) is None
 
 
+def test_a_text_held_whole_matches_however_many_tasks_with_other_answers_hold_it():
+    contamination = known(task(LONG), task("How often does the letter r stand in strawberry?"))
+    variants = [
+        Task(id=before, question=f"{before} {LONG} {before}", answer=before) for before in ("Solve:", "Say:", "Tell:")
+    ]
+    for one in variants:
+        contamination.see(one)
+    held = ("holds the whole text of an evaluation task", "held-out")
+    assert [contamination.match(one) for one in variants] == [held] * 3
+    assert contamination.match(task("Q: How often does the letter r stand in strawberry? A:")) == held
+    assert contamination.match(task("Q: How often does the letter s stand in strawberry? A:")) is None
+
+
 def test_the_first_set_that_matches_is_named():
     contamination = known(task("q"))
     contamination.add("later", [task("q"), task("r")])
@@ -165,6 +178,12 @@ def test_operators_units_and_answers_tell_tasks_apart():
         ("x/y", "3"),
         ("x < y", "3"),
         ("x <= y", "3"),
+        ("x ∪ y", "3"),
+        ("x ∩ y", "3"),
+        ("(2 + 3) * 4", "3"),
+        ("2 + (3 * 4)", "3"),
+        ("what is 5?", "3"),
+        ("what is 5!", "3"),
         (f"{told} how far is 5 km?", "3"),
         (f"{told} how far is 5 miles?", "3"),
         (f"{told} how far is it?", "3"),

@@ -48,6 +48,8 @@ TURNS: dict[str, tuple[str, Turn, str]] = {
     "thought opened by the template": ("t</thought><code>x</code>", STEP, ""),
     "error in the code": (f"{THINK}<code>x = (</code>", t("x = ("), ""),
     "shell in the code": (f"{THINK}<code>!ls</code>", t("!ls"), ""),
+    "reasoning that ends at a fence": ("<think>d ```python\ny\n```</think>```python\nx\n```", t("x", ""), ""),
+    "reasoning that ends at a fence, in lines": ("<think>\n```\ny\n```</think>\n<code>x</code>", t("x", ""), ""),
     # tags
     "upper case": ("<Thought>t</Thought><CODE>x</CODE>", STEP, ""),
     "attribute": (f'{THINK}<code lang="python">x</code>', STEP, ""),

@@ -2,12 +2,14 @@
 
 A training task is dropped when its text equals an evaluation task's after normalising, or shares a run of 13 words
 with one (the usual test of contamination), or of 26 characters where a script has no spaces. What many tasks with
-different answers share, such as a system prompt or a passage, is no overlap. So is a task dropped that has the answer,
+different answers share, such as a system prompt or a passage, is no overlap; the whole text of an evaluation task, of
+eight words or more, always is. So is a task dropped that has the answer,
 the numbers, units and operators, and nearly all words of another training task. Texts are question and documents.
 """
 
 import hashlib
 import re
+import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from score_distill.agent.scripts import spaceless, tokens, words
 from score_distill.agent.trajectory import Task
 
 GRAM, CHARACTERS = 13, 26
+WHOLE, WHOLE_CHARACTERS = 8, 16  # words or characters of an evaluation task from which no other text may hold it whole
 SHARED = 3  # tasks, with more than one answer, that make a run of words common to them all
 ALIKE = 0.8  # Jaccard similarity of two texts' shingles, and of their first and last words, from which they are doubles
 _SHINGLE, _EDGE = 3, 24
@@ -53,13 +56,20 @@ class Contamination:
 
     texts: dict[int, str] = field(default_factory=dict)
     grams: dict[int, _Gram] = field(default_factory=dict)
+    lengths: dict[int, set[int]] = field(default_factory=dict)  # of the texts that open with some words
+    ends: set[tuple[int, int, int]] = field(default_factory=set)  # opening, length and last words of each text
 
     def add(self, name: str, tasks: Iterable[Task]) -> int:
         """Take an evaluation set in; returns how many tasks it has."""
         count = 0
         for task in tasks:
             count += 1
-            self.texts.setdefault(_hash(_tokens(task)), name)
+            found = _tokens(task)
+            self.texts.setdefault(_hash(found), name)
+            if len(found) >= (WHOLE_CHARACTERS if sum(map(spaceless, found)) > len(found) // 2 else WHOLE):
+                opening = _hash(found[:WHOLE])
+                self.lengths.setdefault(opening, set()).add(len(found))
+                self.ends.add((opening, len(found), _hash(found[-WHOLE:])))
             answer = _hash([normal(task.answer)])
             for gram in {gram for _, gram in _runs(task)}:
                 self._count(self.grams.setdefault(gram, _Gram(name, answer)), answer)
@@ -72,14 +82,28 @@ class Contamination:
             self._count(self.grams[gram], answer)
 
     def match(self, task: Task) -> Match | None:
-        if (name := self.texts.get(_hash(_tokens(task)))) is not None:
+        text = _tokens(task)
+        if (name := self.texts.get(_hash(text))) is not None:
             return Match("same text as an evaluation task", name)
+        if (name := self._held(text)) is not None:
+            return Match("holds the whole text of an evaluation task", name)
         found = [(span, gram) for span, key in _runs(task) if (gram := self.grams.get(key)) is not None]
         common = {place for span, gram in found if gram.shared for place in span}
         for span, gram in found:
             if common.isdisjoint(span):
                 unit = "words" if len(span) == GRAM else "characters"
                 return Match(f"shares {len(span)} {unit} in a row with an evaluation task", gram.name)
+        return None
+
+    def _held(self, text: list[str]) -> str | None:
+        """The set of a task whose text stands in another, whatever else shares its words."""
+        runs = [_hash(text[n : n + WHOLE]) for n in range(len(text) - WHOLE + 1)]
+        for n, opening in enumerate(runs):
+            for length in self.lengths.get(opening, ()):
+                last = n + length - WHOLE
+                alike = last < len(runs) and (opening, length, runs[last]) in self.ends
+                if alike and (name := self.texts.get(_hash(text[n : n + length]))) is not None:
+                    return name
         return None
 
     @staticmethod
@@ -106,12 +130,10 @@ class Deduplicator:
     sketches: dict[str, _Sketch] = field(default_factory=dict)
 
     def match(self, task: Task) -> Match | None:
-        found = _tokens(task)
-        answer = normal(task.answer)
-        first = self.seen.setdefault(_hash([*found, "answer", answer]), task.id)
+        sketch = _sketch(task, normal(task.answer))
+        first = self.seen.setdefault(_hash([*_tokens(task), str(sketch.facts)]), task.id)
         if first != task.id:
             return Match("same text as another training task", first)
-        sketch = _sketch(task, answer)
         for name in sorted(self.alike.query(sketch.shingles)):
             other = self.sketches[name]
             if (
@@ -157,10 +179,14 @@ def _facts(task: Task, answer: str) -> int:
     """A hash of the answer and of all numbers of a text in their order, with the unit behind each, and operators."""
     text = _text(task)
     told = [str(sorted(one.values)) for one in quantities(text)]
-    told += [one for one in text if one.isnumeric() and spaceless(one)]
+    told += [one for one in text if (one.isnumeric() and spaceless(one)) or _is_symbol(one)]
     told += re.findall(r"(?<=\d)\s?([^\W\d_]+)", text.casefold())
-    told += re.findall(r"[-+*/^=<>×÷≤≥](?![^\W\d_]{2})", text)
+    told += re.findall(r"[-+*/^=<>×÷≤≥](?![^\W\d_]{2})|(?<=\d)!|[(\[{](?=[-\d])|(?<=\d)[)\]}]", text)
     return _hash([*told, "answer", answer])
+
+
+def _is_symbol(letter: str) -> bool:
+    return not letter.isascii() and unicodedata.category(letter) in ("Sm", "So")
 
 
 def _runs(task: Task) -> Iterator[tuple[range, int]]:

@@ -22,7 +22,7 @@ _OPENING_MARK = rf"<{_NAME}(?:\s[^<>]*)?>|\[think\]|<\|start_thinking\|>|<\|begi
 _CLOSING_MARK = rf"</{_NAME}\s*>|\[/think\]|<\|end_thinking\|>|<\|end_of_thought\|>|◁/think▷|<unused95>"
 _CHANNEL = r"<\|channel\|>(?:analysis|commentary)[^<]*<\|message\|>"
 _MARK = re.compile(
-    rf"(?<!`)(?:(?P<opens>{_OPENING_MARK}|{_CHANNEL})"
+    rf"(?<!(?<!``)`)(?:(?P<opens>{_OPENING_MARK}|{_CHANNEL})"
     rf"|{_CLOSING_MARK}|<\|channel\|>final[^<]*<\|message\|>|(?-i:assistantfinal))",
     re.IGNORECASE,
 )

@@ -56,7 +56,7 @@ def read(text: str) -> Value:
 
 def _read(text: str, depth: int) -> Value:
     text = _PYTHON.sub("", text.strip())
-    if depth > _DEEPEST or not text or len(text) > 20_000:
+    if depth > _DEEPEST or not text or len(text) > 5_000:
         return Words(text)
     for reader in _READERS:
         if (value := reader(text, depth + 1)) is not None:
