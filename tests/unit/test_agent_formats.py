@@ -55,7 +55,7 @@ def test_chat_joins_what_stands_before_the_answer():
     [
         (b"{", "Expecting property name"),
         (b"[1, 2]", "expected a JSON object, found list"),
-        (b"null", "expected a JSON object, found NoneType"),
+        (b"null", "expected a JSON object, found null"),
         (b'{"question": "\xff"}', "can't decode byte 0xff"),
         (b"[" * 100_000, "recursion"),
         (b'{"answer": ' + b"9" * 5000 + b"}", "4300 digits"),
@@ -63,7 +63,7 @@ def test_chat_joins_what_stands_before_the_answer():
         ({}, "no field 'question'; found no fields"),
         (qa(question=" "), "question is empty"),
         (qa(answer=""), "answer is empty"),
-        (qa(answer=None), "answer must be text, found NoneType"),
+        (qa(answer=None), "answer must be text, found null"),
         (qa(answer=True), "answer must be text, found bool"),
         (qa(answer=["1"]), "answer must be text, found list"),
         (qa(id=""), "id must be a text or a number"),

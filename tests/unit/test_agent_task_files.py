@@ -103,7 +103,7 @@ FAULTS = {
     "NaN that nobody reads": (b'{"question": "q", "answer": "1", "score": NaN}', "t.jsonl:1: NaN is no JSON"),
     "number without end": (qa("9" * 5000), "a number of 5000 characters"),
     "true": (qa("true"), "t.jsonl:1: answer must be text, found bool"),
-    "nothing": (qa("null"), "answer must be text, found NoneType"),
+    "nothing": (qa("null"), "answer must be text, found null"),
     "list": (qa("[1, 2]"), "answer must be text, found list"),
     "nested list": (qa("[[[1]]]"), "answer must be text, found list"),
     "object": (qa('{"value": 1}'), "answer must be text, found dict"),

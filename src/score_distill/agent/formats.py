@@ -112,7 +112,9 @@ def _gsm8k(row: dict[str, Any]) -> Task:
 
 
 def _chat(row: dict[str, Any]) -> Task:
-    messages = row.get("messages")
+    if "messages" not in row:
+        raise ValueError(_absent("messages", row))
+    messages = row["messages"]
     if not isinstance(messages, list) or len(messages) < 2 or not all(isinstance(one, dict) for one in messages):
         raise ValueError("messages must be a list of at least a user's and an assistant's message")
     *before, last = messages
@@ -177,17 +179,22 @@ def _whole(name: str, text: str) -> None:
 
 def _kind(value: object) -> str:
     """The type of a JSON value."""
-    return "number" if isinstance(value, Number) else type(value).__name__
+    return "number" if isinstance(value, Number) else "null" if value is None else type(value).__name__
+
+
+def _absent(name: str, row: dict[str, Any]) -> str:
+    return f"no field {name!r}; found {', '.join(map(repr, sorted(row))) or 'no fields'}"
 
 
 def _text(row: dict[str, Any], name: str) -> str:
     if name not in row:
-        raise ValueError(f"no field {name!r}; found {', '.join(map(repr, sorted(row))) or 'no fields'}")
+        raise ValueError(_absent(name, row))
     value = row[name]
     if isinstance(value, bool):
         raise ValueError(f'{name} must be text, found bool; write "{value}" or "yes" or "no", as a model would answer')
     if not isinstance(value, str):
-        raise ValueError(f"{name} must be text, found {_kind(value)}; write the text that a model would answer")
+        meant = "; write the text that a model would answer" if name == "answer" else ""
+        raise ValueError(f"{name} must be text, found {_kind(value)}{meant}")
     if not value.strip():
         raise ValueError(f"{name} is empty")
     _whole(name, value)

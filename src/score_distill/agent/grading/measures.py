@@ -18,8 +18,26 @@ _NUMBER = re.compile(
     (?![\d.]*\d)(?P<rest>.*)""",
     re.VERBOSE | re.DOTALL,
 )
-_SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+_PARTS = {2: "halves half", 3: "thirds third", 4: "quarters quarter fourths fourth", 5: "fifths fifth"}
+_PARTS |= {6: "sixths", 7: "sevenths", 8: "eighths eighth", 9: "ninths", 10: "tenths tenth"}
+_PARTS |= {100: "hundredths hundredth", 1000: "thousandths thousandth"}
+_NEGATED = re.compile(r"(?:minus|negative)\s+(?!minus|negative)(?=\S)", re.IGNORECASE)
+_ARTICLE = re.compile(
+    r"an?\s+(?=(?:half|third|quarter|fourth|fifth|tenth|dozen|hundred|thousand|million|billion)\b)|^(?=half$)", re.I
+)
+_MIXED = re.compile(
+    r"(.{1,60}?)\s+and\s+((?:an?|one|two|three)[\s-]+(?:half|thirds?|quarters?|fourths?))", re.IGNORECASE
+)
+_SCALES: dict[str, int | Fraction] = {
+    "hundred": 100,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "dozen": 12,
+}
 _SCALES |= {"百": 100, "千": 10**3, "万": 10**4, "亿": 10**8, "bn": 10**9}
+_SCALES |= {name: Fraction(1, n) for n, names in _PARTS.items() for name in names.split()}
 _SCALE = re.compile(rf"\s*(?:(?P<word>{'|'.join(_SCALES)})(?![A-Za-z])|(?P<k>k)(?![A-Za-z/^]))\s*")
 _MONEY_SCALES = {"K": 10**3, "M": 10**6, "B": 10**9}
 _UNIT_WORD = r"(?:[^\W\d_]+\.?|°\s?[CF]?|%|[$€£₹¥₩'\"])(?:(?:\^|\*\*)[{(]?-?\d[})]?)?"
@@ -29,8 +47,14 @@ _AMOUNT = re.compile(rf"(.*[^\sA-Za-z^*/+\\-]|.*\S(?=\s))\s*({_UNIT.pattern})", 
 
 def quantity(text: str, units_left: int = 3) -> Value | None:
     """A number, alone or with a unit, or several of them: 2 hours 30 minutes."""
-    if counted := spoken(text):
-        return _with_unit(Number(counted[0]), "", counted[1], units_left)
+    if found := _NEGATED.match(text):
+        less = quantity(text[found.end() :], units_left)
+        return Number(-less.value, less.digits) if isinstance(less, Number) and less.value > 0 else None
+    if found := _MIXED.fullmatch(text):
+        whole, part = quantity(found[1], 0), quantity(found[2], 0)
+        return Number(whole.value + part.value) if isinstance(whole, Number) and isinstance(part, Number) else None
+    if counted := spoken(_ARTICLE.sub("one ", text)):
+        return _scaled(Number(counted[0]), "", counted[1], units_left)
     found = _NUMBER.fullmatch(text)
     if not found or (found["under"] and not int(found["under"])) or (found["part"] and found["part"].endswith("/0")):
         return None
@@ -38,14 +62,20 @@ def quantity(text: str, units_left: int = 3) -> Value | None:
     if number is None:
         return None
     rest = found["rest"].strip()
-    if scale := _SCALE.match(rest):
-        factor = _SCALES[scale["word"]] if scale["word"] else 1000
-        number, rest = Number(number.value * factor, number.digits), rest[scale.end() :]
-    elif found["money"] and rest in _MONEY_SCALES:
+    if found["money"] and rest in _MONEY_SCALES:
         number, rest = Number(number.value * _MONEY_SCALES[rest], number.digits), ""
     elif found["rest"].startswith(" ") and rest == "K":
         rest = "kelvin"
-    return _with_unit(number, (found["money"] or "").casefold(), rest, units_left)
+    return _scaled(number, (found["money"] or "").casefold(), rest, units_left)
+
+
+def _scaled(number: Number, money: str, rest: str, units_left: int) -> Value | None:
+    """The number times the word behind it, such as million or thirds, and with its unit."""
+    rest = rest.lstrip(" -") if rest[1:2].isalpha() else rest.lstrip()
+    if scale := _SCALE.match(rest):
+        factor = _SCALES[scale["word"].casefold()] if scale["word"] else 1000
+        number, rest = Number(number.value * factor, number.digits), rest[scale.end() :]
+    return _with_unit(number, money, rest, units_left)
 
 
 def _number(found: re.Match[str]) -> Number | None:

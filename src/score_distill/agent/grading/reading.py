@@ -21,7 +21,7 @@ from score_distill.agent.grading.values import (
     Value,
     Words,
 )
-from score_distill.agent.grading.vocabulary import NAMED_SETS
+from score_distill.agent.grading.vocabulary import NAMED_SETS, PROSE
 
 _DEEPEST = 8
 _MOST_ITEMS = 200
@@ -69,7 +69,12 @@ def _choice(text: str, depth: int) -> Value | None:
     if not found:
         return None
     rest = (found["rest1"] or found["rest2"] or found["rest3"] or "").strip()
-    if _MORE_CHOICES.search(rest) or re.match(rf"(?:.*\s)?{chr(ord(text.lstrip('( ')[0]) + 1)}[.:]\s", rest):
+    more = not re.match("both|only|neither", rest, re.IGNORECASE) and _MORE_CHOICES.search(rest)
+    if (
+        more
+        or (found["rest3"] and PROSE & set(rest.casefold().split()))
+        or re.match(rf"(?:.*\s)?{chr(ord(text.lstrip('( ')[0]) + 1)}[.:]\s", rest)
+    ):
         return Words(text)
     return Choice((found["a"] or found["b"]).upper(), _read(rest, depth) if rest else None)
 

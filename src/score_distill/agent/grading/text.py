@@ -76,6 +76,7 @@ _FORMATTED = re.compile(
     r"(\*\*|__|\*|```|''|\"\"\"|\"|')(?!\s)(?P<inside>.+?)(?<!\s)\1|\\\((?P<inline>.*)\\\)|\\\[(?P<display>.*)\\\]",
     re.DOTALL,
 )
+_EMPHASISED = re.compile(r"^(\*\*|__)(\(?[A-J]\)?[.:)]?)\1")
 _TAGGED = re.compile(r"<answer>(.*)</answer>", re.DOTALL)
 _INLINE = re.compile(r"(?<!\\)\$\$?([^\s$](?:[^$]*[^\s$])?)(?<!\\)\$\$?(?!\d)")
 _LEAD = re.compile(
@@ -118,7 +119,7 @@ def answer_of(text: str) -> str:
 
 
 def _peeled(text: str) -> str:
-    text = _without_stop(text)
+    text = _EMPHASISED.sub(r"\2", _without_stop(text))
     if (found := _TAGGED.fullmatch(text)) and "<answer" not in found[1]:
         return str(found[1])
     if (found := _FORMATTED.fullmatch(text)) and not (found[1] and found[1] in found["inside"]):

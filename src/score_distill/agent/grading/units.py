@@ -110,7 +110,7 @@ def dimension_of(unit: str) -> tuple[str, Fraction]:
 
 def _singular(word: str) -> str:
     """The name in the table; letters of a prefix keep their case where it matters, as in mW and MW."""
-    if word in _UNITS or re.fullmatch("M[A-Za-z]?|[mM](?:eV|Hz|Pa)", word):
+    if word in _UNITS or re.fullmatch("M[gms]?|[mM](?:eV|Hz|Pa)", word):
         return word
     word = word.casefold().rstrip(".")
     if word in _UNITS or len(word) < 3:
