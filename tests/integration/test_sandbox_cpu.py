@@ -29,7 +29,7 @@ async def test_forks_do_not_use_up_the_cpu_time_of_the_state_they_come_from() ->
         first = await (await sandbox.open()).run(used)
         assert first.error is None, first.output
         before = first.branch
-        for _ in range(200):
+        for _ in range(40):
             result = await before.run("print(len(blocks))")
             assert result.output == "100"
             await result.branch.close()
