@@ -29,6 +29,7 @@ def test_same_ids_as_transformers(tmp_path: Path):
 
 
 DATED = """{%- set today = strftime_now('%d %B %Y') -%}
+{%- if tools is not none or documents is not none %}tools{% endif %}
 {{ {'b': [1, 2], 'a': 'é<&'} | tojson(indent=2) }}{{ ['x'] | tojson }}
 {%- for m in messages -%}{%- if loop.index > 5 %}{% break %}{% endif -%}
 <|im_start|>{{ m.role }} {{ today }}

@@ -51,7 +51,9 @@ class ChatTemplate:
     def render(self, messages: Sequence[Message]) -> str:
         """The text up to where the assistant goes on. Raises ChatFormatError when the template refuses or fails."""
         try:
-            return self._template.render(messages=messages, add_generation_prompt=True, **self._tokens)
+            return self._template.render(
+                messages=messages, tools=None, documents=None, add_generation_prompt=True, **self._tokens
+            )
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
             raise ChatFormatError(f"{self.folder}: the chat template fails: {error}") from error
 

@@ -21,6 +21,7 @@ _NUMBER = re.compile(
 _PARTS = {2: "halves half", 3: "thirds third", 4: "quarters quarter fourths fourth", 5: "fifths fifth"}
 _PARTS |= {6: "sixths", 7: "sevenths", 8: "eighths eighth", 9: "ninths", 10: "tenths tenth"}
 _PARTS |= {100: "hundredths hundredth", 1000: "thousandths thousandth"}
+_OPERATORS = frozenset(("minus", "plus", "times", "divided", "over", "point", "squared", "cubed", "factorial"))
 _NEGATED = re.compile(r"(?:minus|negative)\s+(?!minus|negative)(?=\S)", re.IGNORECASE)
 _ARTICLE = re.compile(
     r"an?\s+(?=(?:half|third|quarter|fourth|fifth|tenth|dozen|hundred|thousand|million|billion)\b)|^(?=half$)", re.I
@@ -96,6 +97,8 @@ def _with_unit(number: Number, money: str, rest: str, units_left: int) -> Value 
     rest = re.sub(r"^-(?=[^\W\d_])", "", rest.strip()).strip()
     if rest.startswith("(") and rest.endswith(")"):
         rest = rest[1:-1].strip()
+        if spoken(rest) == (number.value, ""):
+            rest = ""
     if not rest:
         return Measure(number, money) if money else number
     if units_left and (more := re.fullmatch(rf"({_UNIT_WORD})[\s,]*(?:and\s+)?(\d.*)", rest, re.DOTALL)):
@@ -121,6 +124,7 @@ def _is_word_unit(rest: str) -> bool:
     words = re.findall(r"[^\W\d_]+", rest)
     return (
         bool(words)
+        and not any(word.casefold() in _OPERATORS or spoken(word) for word in words)
         and (len(words[0]) > 3 or unicodedata.category(words[0][0]) == "Lo")
         and "^" not in rest
         and "*" not in rest

@@ -73,7 +73,21 @@ def _is_telling(word: str) -> bool:
     return any(letter.isdigit() for letter in word)
 
 
-_DENIALS = {"not", "no", "never", "neither", "nor", "non", "or"}
+_DENIALS = {
+    "isn't",
+    "aren't",
+    "wasn't",
+    "weren't",
+    "doesn't",
+    "didn't",
+    "not",
+    "no",
+    "never",
+    "neither",
+    "nor",
+    "non",
+    "or",
+}
 
 
 def _is_punctuation(letter: str) -> bool:

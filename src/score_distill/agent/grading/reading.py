@@ -30,7 +30,7 @@ _CHOICE = re.compile(
     r"\(\s*(?P<a>[A-Ja-j])\s*\)\.?(?P<rest1>\s*[^\s,;&|∪^*/+=<>!-].*|)|(?P<b>[A-J]|[a-j](?=\)))(?:[).:]+(?P<rest2>\s+\S.*|)|\s+-\s+(?P<rest3>[^\W\d_]{3}.*)|)",
     re.DOTALL,
 )
-_MORE_CHOICES = re.compile(r"(?<![\w.])[A-J]\)|\n\s*[A-J][.:]\s|^(?:or|and)\b")
+_MORE_CHOICES = re.compile(r"(?<![\w.])[A-J]\)|\n\s*[A-J][.:]\s|^(?:or|and|but|is|isn't)\b|^[A-J]\.?$|\bwait\b")
 _CALL = re.compile(r"(?P<head>[A-Za-z_][\w.]*)\s*\(")
 _SCALARS = frozenset(
     ("int", "float", "str", "Integer", "Float", "Decimal", "sympify", "S", "N", "bool", "bool_", "str_", "simplify")
@@ -69,7 +69,7 @@ def _choice(text: str, depth: int) -> Value | None:
     if not found:
         return None
     rest = (found["rest1"] or found["rest2"] or found["rest3"] or "").strip()
-    more = not re.match("both|only|neither", rest, re.IGNORECASE) and _MORE_CHOICES.search(rest)
+    more = not re.match("both|only|neither|either", rest, re.IGNORECASE) and _MORE_CHOICES.search(rest)
     if (
         more
         or (found["rest3"] and PROSE & set(rest.casefold().split()))
