@@ -57,10 +57,11 @@ async def test_a_refused_fork_costs_one_step_a_retry() -> None:
         root = await sandbox.open()
         held = await root.run("x = 1; import os; print(os.getpid())")
         state, holder = held.branch, int(held.output)
-        while children_of(daemon_of(sandbox)) != {zygote, holder}:  # until no spares are left
+        for pid in (zygote, holder):
+            bound(pid, resource.RLIMIT_NPROC, 1)
+        while children_of(daemon_of(sandbox)) != {zygote, holder}:  # until no spares are left; none can come
             await asyncio.sleep(0.01)
         for pid, branch in ((zygote, root), (holder, state)):
-            bound(pid, resource.RLIMIT_NPROC, 1)
             assert "no other process" in await tried(branch)
             bound(pid, resource.RLIMIT_NPROC)
             assert (await branch.run("print(1)")).output == "1"

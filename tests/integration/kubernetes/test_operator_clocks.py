@@ -15,7 +15,8 @@ from score_distill.executors.kubernetes.passes import Operator
 def test_gpus_are_counted_and_a_run_stalls_while_the_operator_is_down(control_plane: ControlPlane) -> None:
     namespace = Namespace(control_plane)
     gpus = {"limits": {"memory": "8Gi"}, "gpus": 2}
-    uid = namespace.begin(stallSeconds=300, resources={"teacher": gpus})["metadata"]["uid"]
+    resources = {"teacher": gpus, "trainer": {"dtype": "float32"}}
+    uid = namespace.begin(stallSeconds=300, resources=resources)["metadata"]["uid"]
 
     def comes() -> Operator:
         return Operator(Cluster(namespace.api), SETTINGS, logging.getLogger("test"))
