@@ -132,7 +132,7 @@ class Fleet:
         if not site.machine.gpus:
             command = [*_YIELD, *command]
         environ = vllm.environ(given, site.machine, home, managed=managed) | {"VLLM_API_KEY": key}
-        return Launch(command, environ, ready)
+        return Launch(command, environ, ready, words=f"spec.{name}.serving.args")
 
     async def _untied(self, source: Path) -> Path:
         """A folder of our own with the base student, whose weights can be pushed: tied embeddings made two."""

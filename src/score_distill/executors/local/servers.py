@@ -10,20 +10,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from score_distill.errors import Infrastructure
+from score_distill.errors import BadInput, Infrastructure
 from score_distill.executors.local import processes
 
 POLL_SECONDS = 0.3
 STARTS = 3
+USAGE = 2  # the exit code of argparse, and so of vLLM, for arguments that it does not take
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One start of a server: ``ready`` says whether it has answered a real request."""
+    """One start of a server: ``ready`` says whether it has answered a real request.
+
+    ``words`` is the field of the manifest from which its command has words, if it has any.
+    """
 
     command: Sequence[str]
     environ: Mapping[str, str]
     ready: Callable[[], Awaitable[bool]]
+    words: str = ""
 
 
 class Server:
@@ -39,6 +44,7 @@ class Server:
         self._process: processes.Process | None = None
         self._coming: asyncio.Task[None] | None = None
         self._failures = 0
+        self._answered = False
 
     def begin(self) -> None:
         """Start it, unless it is up or coming up; return at once."""
@@ -47,7 +53,10 @@ class Server:
             self._coming = asyncio.create_task(self._come_up())
 
     async def ready(self) -> None:
-        """Return when it answers, after as many starts as the bound allows; Infrastructure after that."""
+        """Return when it answers, after as many starts as the bound allows; Infrastructure after that.
+
+        BadInput at once when it refuses the words that the manifest has for it.
+        """
         while True:
             self.begin()
             assert self._coming is not None
@@ -57,7 +66,7 @@ class Server:
                 await self._fell(str(death))
                 continue
             if self._process is not None and self._process.running:
-                self.state = "ready"
+                self.state, self._answered = "ready", True
                 return
             await self._fell("it ended")
 
@@ -97,8 +106,7 @@ class Server:
         await self.stop()
         self._failures += 1
         if self._failures >= STARTS:
-            end = "\n".join(f"  {line}" for line in processes.last_lines(self._log, 15))
-            raise Infrastructure(f"server {self.name}: {why}, {self._failures} times; the end of {self._log}:\n{end}")
+            raise Infrastructure(f"server {self.name}: {why}, {self._failures} times; {self._last_words()}")
 
     async def _come_up(self) -> None:
         launch = await self._launch()
@@ -109,11 +117,22 @@ class Server:
                 while not await launch.ready():
                     await asyncio.wait({ended}, timeout=POLL_SECONDS)
                     if ended.done():
-                        raise _Died(_said(ended.result()))
+                        raise self._ended(launch, ended.result())
         except TimeoutError as error:
             raise _Died(f"no answer within {self._deadline:.0f} s") from error
         finally:
             ended.cancel()
+
+    def _ended(self, launch: Launch, code: int) -> Exception:
+        """What it means that it ended with ``code`` before it was ready."""
+        if code != USAGE or self._answered or not launch.words:
+            return _Died(_said(code))
+        told = f"{launch.words}: server {self.name} refuses its arguments (exit code {code}); mend or remove them"
+        return BadInput(f"{told}; {self._last_words()}")
+
+    def _last_words(self) -> str:
+        end = "\n".join(f"  {line}" for line in processes.last_lines(self._log, 15))
+        return f"the end of {self._log}:\n{end}"
 
 
 class _Died(Exception):

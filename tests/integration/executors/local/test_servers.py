@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from score_distill.errors import Infrastructure
+from score_distill.errors import BadInput, Infrastructure
 from score_distill.executors.local.servers import STARTS, Launch, Server
 
 ALIVE = "import sys, time; open(sys.argv[1], 'a').write('up\\n'); time.sleep(600)"
 DEAD = "import sys; open(sys.argv[1], 'a').write('up\\n'); print('no room at the inn'); sys.exit(9)"
+REFUSES = DEAD.replace("exit(9)", "exit(2)").replace("no room at the inn", "vllm: error: unrecognized arguments: --no")
 
 Make = Callable[..., Server]
 
@@ -23,7 +24,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
     """A server that runs the given programs, one a start, and is ready when it has run."""
     made: list[Server] = []
 
-    def server(*programs: str, deadline: float = 60, never: bool = False) -> Server:
+    def server(*programs: str, deadline: float = 60, never: bool = False, words: str = "") -> Server:
         left = list(programs)
 
         async def launch() -> Launch:
@@ -33,7 +34,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
             async def ready() -> bool:
                 return not never and starts(tmp_path) > before and program == ALIVE
 
-            return Launch([sys.executable, "-c", program, str(tmp_path / "starts")], os.environ, ready)
+            return Launch([sys.executable, "-c", program, str(tmp_path / "starts")], os.environ, ready, words)
 
         log = tmp_path / "server.log"
         made.append(Server("one", launch, log=log, deadline=deadline))
@@ -68,6 +69,28 @@ async def test_one_that_keeps_dying_is_given_up_with_the_end_of_its_log(make: Ma
     ):
         await make(DEAD).ready()
     assert starts(tmp_path) == STARTS
+
+
+async def test_one_that_refuses_its_arguments_is_not_started_again(make: Make, tmp_path: Path) -> None:
+    field = "spec.student.serving.args"
+    with pytest.raises(BadInput, match=rf"^{field}: server one refuses(.|\n)*unrecognized arguments: --no"):
+        await make(REFUSES, words=field).ready()
+    assert starts(tmp_path) == 1
+
+
+async def test_the_same_exit_code_of_one_without_words_of_the_manifest_is_a_death(make: Make, tmp_path: Path) -> None:
+    await make(REFUSES, ALIVE).ready()
+    assert starts(tmp_path) == 2
+
+
+async def test_the_same_exit_code_of_one_that_had_answered_is_a_death(make: Make, tmp_path: Path) -> None:
+    server = make(ALIVE, REFUSES, ALIVE, words="spec.student.serving.args")
+    await server.ready()
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGKILL)
+    await server.death()
+    await server.ready()
+    assert starts(tmp_path) == 3
 
 
 async def test_one_that_never_answers_is_given_up_after_its_deadline(make: Make) -> None:
