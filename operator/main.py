@@ -1,4 +1,4 @@
-"""The operator: every kopf handler. What it sees goes into indexes and a work queue; one pass at a time a run.
+"""The operator: every kopf handler. What it sees becomes known and due; one pass at a time a run.
 
     kopf run --standalone operator/main.py
 
@@ -27,6 +27,7 @@ from score_distill.executors.kubernetes.settings import Settings, from_environ
 RUNS = (GROUP, VERSION, "distillationruns")
 JOBS = ("batch", "v1", "jobs")
 DEPLOYMENTS = ("apps", "v1", "deployments")
+REPLICA_SETS = ("apps", "v1", "replicasets")
 PODS = ("", "v1", "pods")
 OURS = {UID: kopf.PRESENT}
 WORKERS = 4
@@ -64,47 +65,23 @@ async def stop(memo: kopf.Memo, **_: Any) -> None:
 
 
 @kopf.index(*RUNS)
-async def runs(body: kopf.Body, uid: str, **_: Any) -> dict[str, Any]:
-    return {uid: dict(body)}
-
-
 @kopf.index(*JOBS, labels=OURS)
-async def jobs(body: kopf.Body, labels: kopf.Labels, **_: Any) -> dict[str, Any]:
-    return {labels[UID]: {**body, "kind": "Job"}}
-
-
 @kopf.index(*DEPLOYMENTS, labels=OURS)
-async def deployments(body: kopf.Body, labels: kopf.Labels, **_: Any) -> dict[str, Any]:
-    return {labels[UID]: {**body, "kind": "Deployment"}}
-
-
+@kopf.index(*REPLICA_SETS, labels=OURS)
 @kopf.index(*PODS, labels=OURS)
-async def pods(body: kopf.Body, labels: kopf.Labels, **_: Any) -> dict[str, Any]:
-    return {labels[UID]: dict(body)}
+async def known(body: kopf.Body, resource: kopf.Resource, memo: kopf.Memo, **_: Any) -> dict[str, Any]:
+    """kopf calls no handler before all that is there has gone through its indexes; it keeps nothing in this one."""
+    memo.operator.known.put(resource.kind, dict(body))
+    return {}
 
 
-@kopf.on.event(*RUNS)  # type: ignore[arg-type]  # kopf gives indices by keyword, which its types do not know
-async def run_changed(
-    uid: str,
-    resource: kopf.Resource,
-    memo: kopf.Memo,
-    runs: kopf.Index[str, Any],
-    jobs: kopf.Index[str, Any],
-    pods: kopf.Index[str, Any],
-    deployments: kopf.Index[str, Any],
-    **_: Any,
-) -> None:
-    memo.operator.hears(resource.kind)
-    memo.operator.sees(runs, jobs, pods, deployments)
-    memo.operator.queue.add(uid)
-
-
+@kopf.on.event(*RUNS)
 @kopf.on.event(*JOBS, labels=OURS)
 @kopf.on.event(*DEPLOYMENTS, labels=OURS)
+@kopf.on.event(*REPLICA_SETS, labels=OURS)
 @kopf.on.event(*PODS, labels=OURS)
-async def child_changed(labels: kopf.Labels, resource: kopf.Resource, memo: kopf.Memo, **_: Any) -> None:
-    memo.operator.hears(resource.kind)
-    memo.operator.queue.add(labels[UID])
+async def changed(event: kopf.RawEvent, body: kopf.Body, resource: kopf.Resource, memo: kopf.Memo, **_: Any) -> None:
+    memo.operator.changed(resource.kind, dict(body), gone=event["type"] == "DELETED")
 
 
 @kopf.on.probe(id="operator")
@@ -136,5 +113,5 @@ async def check(operator: Operator, told: Settings) -> None:
 async def resync(operator: Operator) -> None:
     while True:
         await asyncio.sleep(RESYNC_SECONDS)
-        for uid in operator.known():
-            operator.queue.add(uid)
+        for run in list(operator.known.runs):
+            operator.queue.add(run)

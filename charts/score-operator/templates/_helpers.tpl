@@ -50,6 +50,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [create, delete, get, list, patch, watch]
+# Between a Deployment of a run and its pods.
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [list, watch]
 # Server-side apply is a patch, and a create where there was nothing.
 - apiGroups: [""]
   resources: [configmaps, services]

@@ -1,7 +1,7 @@
 """A run on a real API server without a node: the test plays it, and says of pods what a kubelet would."""
 
+import asyncio
 import uuid
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from tests.cluster.waiting import eventually
 
 from score_distill.contract import Progress, Summary
 from score_distill.executors.kubernetes.names import ROLE, STEP, UID
+from score_distill.executors.kubernetes.passes import Operator
 from score_distill.executors.kubernetes.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -23,6 +24,7 @@ Body = dict[str, Any]
 class Namespace:
     def __init__(self, plane: ControlPlane) -> None:
         self.api, self.name = plane.client(), f"played-{uuid.uuid4().hex[:8]}"
+        self._told: dict[str, Body] = {}
         self.core, self.batch = client.CoreV1Api(self.api), client.BatchV1Api(self.api)
         self.apps, self.runs = client.AppsV1Api(self.api), client.CustomObjectsApi(self.api)
         definitions = client.ApiextensionsV1Api(self.api)
@@ -43,17 +45,37 @@ class Namespace:
     def run(self) -> Body:
         return dict(self.runs.get_namespaced_custom_object(*WHERE, self.name, "distillationruns", "quickstart"))
 
-    def children(self) -> list[dict[str, list[Body]]]:
-        """Jobs, pods and Deployments by the uid of their run, as the operator's indexes have them."""
-        lists = (self.batch.list_namespaced_job, self.core.list_namespaced_pod, self.apps.list_namespaced_deployment)
-        found = []
-        for listed, kind in zip(lists, ("Job", "Pod", "Deployment"), strict=True):
-            index: defaultdict[str, list[Body]] = defaultdict(list)
-            for one in listed(self.name, label_selector=UID).items:
-                body = self.api.sanitize_for_serialization(one) | {"kind": kind}
-                index[body["metadata"]["labels"][UID]].append(body)
-            found.append(dict(index))
-        return found
+    def run_is_suspended(self, suspend: bool) -> None:
+        where = (*WHERE, self.name, "distillationruns", "quickstart")
+        self.runs.patch_namespaced_custom_object(*where, {"spec": {"suspend": suspend}})
+
+    def children(self) -> list[Body]:
+        """Jobs, Deployments, ReplicaSets and pods, as a watch brings them."""
+        core, batch, apps = self.core, self.batch, self.apps
+        lists: dict[str, Any] = {"Job": batch.list_namespaced_job, "Deployment": apps.list_namespaced_deployment}
+        lists |= {"ReplicaSet": apps.list_namespaced_replica_set, "Pod": core.list_namespaced_pod}
+        return [
+            self.api.sanitize_for_serialization(one) | {"kind": kind}
+            for kind, listed in lists.items()
+            for one in listed(self.name, label_selector=UID).items
+        ]
+
+    def tell(self, operator: Operator) -> tuple[str, str]:
+        """What its watches would have brought it by now; the run's key."""
+        run = self.run()
+        there = {body["metadata"]["uid"]: body for body in (*self.children(), run)}
+        for uid, body in self._told.items():
+            if uid not in there:
+                operator.known.drop(body["kind"], body)
+        for body in there.values():
+            operator.known.put(body["kind"], body)
+        self._told |= there
+        return self.name, run["metadata"]["uid"]
+
+    def one_pass(self, operator: Operator) -> Body:
+        """The status after a pass that knows all there is."""
+        asyncio.run(operator.reconcile(self.tell(operator)))
+        return dict(self.run()["status"])
 
     def play(self) -> None:
         """Let stages succeed and models be ready."""

@@ -33,6 +33,7 @@ RIGHTS = {
     (GROUP, "distillationruns/finalizers"): {"update"},
     ("batch", "jobs"): {"create", "delete", "get", "list", "patch", "watch"},
     ("apps", "deployments"): {"create", "delete", "get", "list", "patch", "watch"},
+    ("apps", "replicasets"): {"list", "watch"},
     ("", "configmaps"): {"create", "get", "patch"},
     ("", "services"): {"create", "get", "patch"},
     ("networking.k8s.io", "networkpolicies"): {"create", "get", "patch"},

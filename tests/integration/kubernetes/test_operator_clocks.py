@@ -1,6 +1,5 @@
 """An operator that comes back after ten minutes, to a run that went on without it."""
 
-import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 
@@ -16,15 +15,13 @@ def test_gpus_are_counted_and_a_run_stalls_while_the_operator_is_down(control_pl
     namespace = Namespace(control_plane)
     gpus = {"limits": {"memory": "8Gi"}, "gpus": 2}
     resources = {"teacher": gpus, "trainer": {"dtype": "float32"}}
-    uid = namespace.begin(stallSeconds=300, resources=resources)["metadata"]["uid"]
+    namespace.begin(stallSeconds=300, resources=resources)
 
     def comes() -> Operator:
         return Operator(Cluster(namespace.api), SETTINGS, logging.getLogger("test"))
 
     def one_pass(operator: Operator) -> Body:
-        operator.sees({uid: [namespace.run()]}, *namespace.children())
-        asyncio.run(operator.reconcile(uid))
-        return dict(namespace.run()["status"])
+        return namespace.one_pass(operator)
 
     one_pass(comes())
     ago = datetime.now(UTC) - timedelta(minutes=10)

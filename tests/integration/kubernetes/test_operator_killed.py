@@ -1,6 +1,5 @@
 """The operator dies after every few writes to a real API server, and the run ends as an unbroken one does."""
 
-import asyncio
 import logging
 from contextlib import suppress
 
@@ -44,11 +43,10 @@ def test_a_run_ends_the_same_though_the_operator_dies_again_and_again(control_pl
     def one_pass() -> None:
         nonlocal operator
         namespace.play()
-        found = namespace.children()
-        jobs.update((job["metadata"]["name"], job["metadata"]["uid"]) for job in found[0].get(uid, ()))
-        operator.sees({uid: [namespace.run()]}, *found)
+        found = [one["metadata"] for one in namespace.children() if one["kind"] == "Job"]
+        jobs.update((one["name"], one["uid"]) for one in found)
         try:
-            asyncio.run(operator.reconcile(uid))
+            namespace.one_pass(operator)
         except Killed:
             operator = lives()
         status = namespace.run().get("status", {})
@@ -71,9 +69,8 @@ def test_a_run_ends_the_same_though_the_operator_dies_again_and_again(control_pl
         assert len({*deaths}) >= 5, deaths
 
     def servers_are_gone() -> None:
-        operator.sees({uid: [namespace.run()]}, *namespace.children())
         with suppress(Killed):
-            asyncio.run(operator.reconcile(uid))
+            namespace.one_pass(operator)
         assert not namespace.apps.list_namespaced_deployment(namespace.name).items
 
     eventually(servers_are_gone)

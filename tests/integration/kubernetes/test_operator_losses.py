@@ -1,6 +1,5 @@
 """A pod is taken from its run while no operator looks, and is gone when one does: what is known, and that it counts."""
 
-import asyncio
 import logging
 
 from kubernetes import client
@@ -15,12 +14,10 @@ from score_distill.executors.kubernetes.passes import Operator
 TAKEN = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": "for another"}
 
 
-def one_pass(namespace: Namespace, uid: str) -> Body:
+def one_pass(namespace: Namespace) -> Body:
     """Of an operator that has just begun; the step prepare afterwards."""
     operator = Operator(Cluster(namespace.api), SETTINGS, logging.getLogger("test"))
-    operator.sees({uid: [namespace.run()]}, *namespace.children())
-    asyncio.run(operator.reconcile(uid))
-    return dict(namespace.run()["status"]["steps"][0])
+    return dict(namespace.one_pass(operator)["steps"][0])
 
 
 def stage_pods(namespace: Namespace) -> list[client.V1Pod]:
@@ -31,8 +28,8 @@ def test_a_pod_that_was_taken_while_no_operator_looked_is_a_failed_attempt_of_wh
     control_plane: ControlPlane,
 ) -> None:
     namespace = Namespace(control_plane)
-    uid = namespace.begin()["metadata"]["uid"]
-    one_pass(namespace, uid)
+    namespace.begin()
+    one_pass(namespace)
 
     def pod_is_made() -> client.V1Pod:
         [pod] = stage_pods(namespace)
@@ -48,13 +45,13 @@ def test_a_pod_that_was_taken_while_no_operator_looked_is_a_failed_attempt_of_wh
         assert "Failed" in [one.type for one in job.status.conditions or ()]
 
     eventually(is_over_and_gone)
-    told = one_pass(namespace, uid)
+    told = one_pass(namespace)
     assert (told["state"], told["attempt"], told["failures"]) == ("Retrying", 1, 1)
     assert pod.metadata.name in told["message"]
     assert "DisruptionTarget" in told["message"]
 
     def is_tried_again() -> None:
-        found = one_pass(namespace, uid)
+        found = one_pass(namespace)
         assert (found["state"], found["attempt"], found["failures"]) == ("Running", 2, 1)
 
     eventually(is_tried_again, every=0.5)

@@ -81,7 +81,7 @@ def news_ages(port: int) -> dict[str, float]:
 
 def hears_of_all(port: int) -> None:
     ages = news_ages(port)
-    assert ages.keys() == {"DistillationRun", "Job", "Deployment", "Pod"}
+    assert ages.keys() == {"DistillationRun", "Job", "Deployment", "ReplicaSet", "Pod"}
     assert max(ages.values()) < 10, ages
 
 

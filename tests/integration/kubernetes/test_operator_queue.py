@@ -1,6 +1,5 @@
 """Jobs that a queue admits, puts back and admits again. Kueue itself is not here: a stand-in flips what it flips."""
 
-import asyncio
 import logging
 
 from kubernetes import client
@@ -39,13 +38,11 @@ class QueueStandIn:
 def test_a_run_waits_in_its_queue_is_put_back_once_and_ends_as_if_it_had_not_been(control_plane: ControlPlane) -> None:
     namespace = Namespace(control_plane)
     queue = QueueStandIn(namespace)
-    uid = namespace.begin(scheduling={"queueName": NAME})["metadata"]["uid"]
+    namespace.begin(scheduling={"queueName": NAME})
     operator = Operator(Cluster(namespace.api), SETTINGS, logging.getLogger("test"))
 
     def one_pass() -> Body:
-        operator.sees({uid: [namespace.run()]}, *namespace.children())
-        asyncio.run(operator.reconcile(uid))
-        return dict(namespace.run()["status"])
+        return namespace.one_pass(operator)
 
     def says(reason: str, message: str) -> None:
         status = one_pass()

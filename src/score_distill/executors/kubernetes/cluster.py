@@ -30,6 +30,7 @@ PLACES = {
     "Secret": ("/api/v1", "secrets"),
     "Event": ("/api/v1", "events"),
     "Pod": ("/api/v1", "pods"),
+    "ReplicaSet": ("/apis/apps/v1", "replicasets"),
     "Service": ("/api/v1", "services"),
     "Deployment": ("/apis/apps/v1", "deployments"),
     "Job": ("/apis/batch/v1", "jobs"),
@@ -83,8 +84,9 @@ class Cluster:
                 raise
 
     def delete(self, kind: str, metadata: Body) -> None:
-        """Delete an object and its pods; one that is gone is fine."""
-        options = {"propagationPolicy": "Background", "preconditions": {"uid": metadata["uid"]}}
+        """Delete an object and its pods; one that is gone is fine. A Job outlives its pods, to say whose they are."""
+        policy = "Foreground" if kind == "Job" else "Background"
+        options = {"propagationPolicy": policy, "preconditions": {"uid": metadata["uid"]}}
         try:
             self._call("DELETE", _path(kind, metadata), options)
             self._wrote("delete", kind)

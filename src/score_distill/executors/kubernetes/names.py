@@ -78,5 +78,5 @@ class Owner:
 
 
 def owned(body: Body, uid: str) -> bool:
-    """Whether an object belongs to the run with that uid."""
-    return any(one.get("uid") == uid for one in body["metadata"].get("ownerReferences", ()))
+    """Whether whoever has that uid controls the object."""
+    return any(one.get("uid") == uid and one.get("controller") for one in body["metadata"].get("ownerReferences") or ())

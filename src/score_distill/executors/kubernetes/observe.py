@@ -29,8 +29,8 @@ class Children:
 
     @property
     def unfinished(self) -> list[Body]:
-        """The Jobs that have not ended."""
-        return [job for job in self.jobs if not condition(job, "Complete") and not condition(job, "Failed")]
+        """The Jobs that have not ended, but those that are being deleted."""
+        return [job for job in self.jobs if not over(job) and "deletionTimestamp" not in job["metadata"]]
 
     def pods_for(self, role: str) -> list[Body]:
         return [pod for pod in self.pods if label(pod, ROLE) == role]
@@ -53,6 +53,10 @@ class Seen:
     trouble: Trouble | None = None
 
 
+def over(job: Body) -> bool:
+    return bool(condition(job, "Complete") or condition(job, "Failed"))
+
+
 def label(body: Body, name: str) -> str:
     return str(body["metadata"].get("labels", {}).get(name, ""))
 
@@ -69,7 +73,8 @@ def observe(
     """``retry`` forgets failures that were final: the spec was changed since. An ``endpoint`` is no teacher of ours."""
     done = {one.name: _done(one) for one in status.steps if one.state == "Succeeded"}
     records, summaries = dict[str, Record](), dict[str, Summary]()
-    newest = {label(job, STEP): job for job in sorted(children.jobs, key=_attempt)}
+    jobs = [job for job in children.jobs if over(job) or "deletionTimestamp" not in job["metadata"]]
+    newest = {label(job, STEP): job for job in sorted(jobs, key=_attempt)}
     before = {one.name: one for one in status.steps}
     for name in {*newest, *before} - done.keys():
         old = before.get(name, StepStatus(name=name, state="Waiting"))

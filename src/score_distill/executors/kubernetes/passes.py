@@ -4,87 +4,73 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
 
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from score_distill.api import Status
+from score_distill.api import KIND, Status
 from score_distill.contract import Progress, together
 from score_distill.control.status import blocked, news
 from score_distill.executors.kubernetes import metrics
 from score_distill.executors.kubernetes.cluster import Cluster, ForeignObject
 from score_distill.executors.kubernetes.freshness import Freshness
+from score_distill.executors.kubernetes.known import KINDS, Key, Known
 from score_distill.executors.kubernetes.names import UID, Body
 from score_distill.executors.kubernetes.observe import Children, ended_shards
 from score_distill.executors.kubernetes.reconcile import Changes, Measured, dumped, reconcile, running
 from score_distill.executors.kubernetes.settings import Settings
 from score_distill.executors.kubernetes.workqueue import WorkQueue
 
-Index = Mapping[str, Iterable[Any]]
-KINDS = ("DistillationRun", "Job", "Deployment", "Pod")
-
 
 class Operator:
     def __init__(self, cluster: Cluster, settings: Settings, logger: logging.Logger) -> None:
         self._cluster, self._settings, self._logger = cluster, settings, logger
-        self.queue: WorkQueue[str] = WorkQueue(self.reconcile, self._failed)
-        self._runs: Index = {}
-        self._jobs: Index = {}
-        self._pods: Index = {}
-        self._deployments: Index = {}
-        self._asked: set[str] = set()
-        self._seen: dict[str, Body] = {}
+        self.queue: WorkQueue[Key] = WorkQueue(self.reconcile, self._failed)
+        self.known = Known()
+        self._asked: set[Key] = set()
+        self._seen: dict[Key, Body] = {}
         metrics.QUEUE.set_function(lambda: len(self.queue))
         self._freshness: defaultdict[str, Freshness] = defaultdict(Freshness)
-        self._has_indexes = False
         self._checked = time.time()
         self._late: dict[str, int] = {}
         self._heard: dict[str, float] = {}
         for kind in KINDS:
-            self.hears(kind)
+            self._hears(kind)
             metrics.NEWS_AGE.labels(kind).set_function(partial(self._news_age, kind))
 
-    def sees(self, runs: Index, jobs: Index, pods: Index, deployments: Index) -> None:
-        """The live indexes, by the uid of the run."""
-        self._runs, self._jobs, self._pods, self._deployments = runs, jobs, pods, deployments
-        self._has_indexes = True
+    def changed(self, kind: str, body: Body, *, gone: bool = False) -> None:
+        """News of a watch: whose it is gets a pass."""
+        self._hears(kind)
+        (self.known.drop if gone else self.known.put)(kind, body)
+        if (run := self.known.run_of(kind, body)) is not None:
+            self.queue.add(run)
 
-    def hears(self, kind: str) -> None:
+    def _hears(self, kind: str) -> None:
         """The watch of that kind brought an event, or had none to bring."""
         self._heard[kind] = time.monotonic()
 
     def _news_age(self, kind: str) -> float:
         return time.monotonic() - self._heard[kind]
 
-    def known(self) -> list[str]:
-        return list(self._runs)
-
     def seen(self) -> list[Body]:
         """The runs that this operator acts on, as the last pass over each saw it; from any thread."""
         return list(self._seen.values())
 
     async def check_watches(self) -> None:
-        """Compare the indexes with the API server; what it cannot say just now is no sign of deafness."""
+        """Compare what the watches brought with the API server; what it cannot say just now is no sign of deafness."""
         self._checked = time.time()
-        for kind, index in zip(KINDS, (self._runs, self._jobs, self._deployments, self._pods), strict=True):
-            if kind != "DistillationRun" and not self._has_indexes:
-                self.hears(kind)
-                continue  # no run was ever seen: children that somebody left behind are nobody's news
-            label = "" if kind == "DistillationRun" else UID
+        for kind in KINDS:
+            label = "" if kind == KIND else UID
             try:
                 listed = await asyncio.to_thread(self._cluster.versions, kind, self._settings.namespaces, label)
             except (ApiException, HTTPError) as error:
                 self._logger.warning("the API server did not list %ss: %s", kind, error)
                 continue
-            bodies = [body["metadata"] for uid in list(index) for body in index.get(uid, ())]
-            seen = {one["uid"]: one["resourceVersion"] for one in bodies}
-            self._late[kind] = len(self._freshness[kind].late(listed, seen))
+            self._late[kind] = len(self._freshness[kind].late(listed, dict(self.known.versions[kind])))
             metrics.LATE.labels(kind).set(self._late[kind])
             if not self._late[kind]:
-                self.hears(kind)
+                self._hears(kind)
 
     def ailing(self, now: float) -> str | None:
         """Why the operator should be started anew, if it should."""
@@ -95,21 +81,22 @@ class Operator:
             return f"its watches were last checked {now - self._checked:.0f} s ago"
         return None
 
-    async def reconcile(self, uid: str) -> float | None:
+    async def reconcile(self, run: Key) -> float | None:
         """One pass: observe, decide, apply, say; returns in how many seconds the next is due by itself."""
-        bodies = list(self._runs.get(uid, ()))
-        if not bodies:
-            self._asked.discard(uid)
-            self._seen.pop(uid, None)
+        body = self.known.runs.get(run)
+        if body is None:
+            self._asked.discard(run)
+            self._seen.pop(run, None)
+            self.known.forget(run)
             return None
-        self._seen[uid] = bodies[0]
-        children = Children(*(list(index.get(uid, ())) for index in (self._jobs, self._pods, self._deployments)))
+        self._seen[run] = body
+        children = self.known.children(run)
         with metrics.RECONCILE.time():
-            return await asyncio.to_thread(self._pass, uid, bodies[0], children)
+            return await asyncio.to_thread(self._pass, run, body, children)
 
-    def _pass(self, uid: str, body: Body, children: Children) -> float | None:
+    def _pass(self, key: Key, body: Body, children: Children) -> float | None:
         now = time.time()
-        changes = reconcile(body, children, self._measure(uid, children, now), self._settings, now)
+        changes = reconcile(body, children, self._measure(key, children, now), self._settings, now)
         try:
             self._carry_out(body, changes)
         except ForeignObject as error:
@@ -122,18 +109,18 @@ class Operator:
             raise
         return changes.again
 
-    def _measure(self, uid: str, children: Children, now: float) -> Measured:
+    def _measure(self, key: Key, children: Children, now: float) -> Measured:
         """Pods that do not answer the first time this operator asks may the next time."""
         told: defaultdict[str, list[Progress]] = defaultdict(list)
         pods = running(children, now)
         for step, pod in pods:
             if (one := self._cluster.progress(pod)) is not None:
                 told[step].append(one)
-        asked = uid in self._asked or told.keys() == {step for step, _ in pods}
+        asked = key in self._asked or told.keys() == {step for step, _ in pods}
         for step, one in ended_shards(children):
             told[step].append(one)
         progress = {step: whole for step, parts in told.items() if (whole := together(parts)) is not None}
-        self._asked.add(uid)
+        self._asked.add(key)
         return Measured(progress, asked)
 
     def _carry_out(self, body: Body, changes: Changes) -> None:
@@ -161,6 +148,6 @@ class Operator:
         for kind, reason, message in news(before, after):
             self._cluster.event(body, kind, reason, message)
 
-    def _failed(self, uid: str, error: Exception) -> None:
+    def _failed(self, run: Key, error: Exception) -> None:
         metrics.ERRORS.labels(type(error).__name__).inc()
-        self._logger.warning("run %s: %s: %s", uid, type(error).__name__, error)
+        self._logger.warning("run %s: %s: %s", "/".join(run), type(error).__name__, error)

@@ -1,0 +1,110 @@
+"""The runs of a cluster and what belongs to each, as the watches bring them.
+
+Whose an object is, its controller says, within one namespace. Labels choose what is watched; anybody may write them,
+in any namespace, so nothing is taken for a run's because of one.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from score_distill.api import GROUP, KIND
+from score_distill.executors.kubernetes.names import Body
+from score_distill.executors.kubernetes.observe import Children
+
+Key = tuple[str, str]
+"""Of a run: namespace and uid."""
+Maker = tuple[str, str, str]
+"""Namespace, kind and uid."""
+
+MAKERS = {
+    "Job": ((GROUP, KIND),),
+    "Deployment": ((GROUP, KIND),),
+    "ReplicaSet": (("apps", "Deployment"),),
+    "Pod": (("batch", "Job"), ("apps", "ReplicaSet")),
+}
+"""By what the objects of a kind are made that a run has, as groups and kinds."""
+KINDS = (KIND, *MAKERS)
+
+
+def key_of(run: Body) -> Key:
+    return run["metadata"]["namespace"], run["metadata"]["uid"]
+
+
+def maker_of(kind: str, body: Body) -> Maker | None:
+    """The controller of an object, if it is of a kind that makes such objects for a run."""
+    for one in body["metadata"].get("ownerReferences") or ():
+        if one.get("controller") and (one["apiVersion"].rpartition("/")[0], one["kind"]) in MAKERS[kind]:
+            return body["metadata"]["namespace"], one["kind"], one["uid"]
+    return None
+
+
+class Known:
+    """``versions`` are those of all objects that a watch brought, by kind and uid, also of those that are nobody's."""
+
+    def __init__(self) -> None:
+        self.runs: dict[Key, Body] = {}
+        self.versions = {kind: dict[str, str]() for kind in KINDS}
+        self._made = {kind: defaultdict[Maker, dict[str, Body]](dict) for kind in MAKERS}
+        self._maker_of: dict[str, Maker] = {}
+        self._makers: dict[Key, set[Maker]] = {}
+        self._run_of: dict[Maker, Key] = {}
+
+    def put(self, kind: str, body: Body) -> None:
+        """The object as it is now."""
+        self.drop(kind, body)
+        uid = body["metadata"]["uid"]
+        self.versions[kind][uid] = body["metadata"]["resourceVersion"]
+        if kind == KIND:
+            self.runs[key_of(body)] = body
+        elif (maker := maker_of(kind, body)) is not None:
+            self._maker_of[uid] = maker
+            self._made[kind][maker][uid] = {**body, "kind": kind}
+
+    def drop(self, kind: str, body: Body) -> None:
+        """The object is gone."""
+        uid = body["metadata"]["uid"]
+        self.versions[kind].pop(uid, None)
+        self.runs.pop(key_of(body), None)
+        if (maker := self._maker_of.pop(uid, None)) is not None:
+            del self._made[kind][maker][uid]
+            if not self._made[kind][maker]:
+                del self._made[kind][maker]
+
+    def run_of(self, kind: str, body: Body) -> Key | None:
+        """The run that an object is news of; None if it is nobody's, or its maker's news is still to come."""
+        if kind == KIND:
+            return key_of(body)
+        if (maker := maker_of(kind, body)) is None:
+            return None
+        namespace, made_by, uid = maker
+        run = (namespace, uid)
+        return run if made_by == KIND and run in self.runs else self._run_of.get(maker)
+
+    def children(self, run: Key) -> Children:
+        """All that belongs to a run, also what Jobs and Deployments of it have left behind that are gone."""
+        namespace, uid = run
+        itself = (namespace, KIND, uid)
+        jobs, deployments = list(self._of("Job", itself)), list(self._of("Deployment", itself))
+        makers = {maker for maker in self._makers.get(run, ()) if self._is_gone(maker) and self._has_left(maker)}
+        makers |= {(namespace, one["kind"], one["metadata"]["uid"]) for one in (*jobs, *deployments)}
+        sets = [one["metadata"]["uid"] for maker in makers for one in self._of("ReplicaSet", maker)]
+        makers |= {(namespace, "ReplicaSet", one) for one in sets}
+        self.forget(run)
+        self._makers[run] = makers
+        self._run_of |= dict.fromkeys(makers, run)
+        return Children(jobs, [pod for maker in sorted(makers) for pod in self._of("Pod", maker)], deployments)
+
+    def forget(self, run: Key) -> None:
+        """The run is gone."""
+        for maker in self._makers.pop(run, ()):
+            self._run_of.pop(maker, None)
+
+    def _is_gone(self, maker: Maker) -> bool:
+        return maker[2] not in self.versions[maker[1]]
+
+    def _has_left(self, maker: Maker) -> bool:
+        return maker in self._made["Pod"] or maker in self._made["ReplicaSet"]
+
+    def _of(self, kind: str, maker: Maker) -> Iterator[Body]:
+        made = self._made[kind]
+        yield from made[maker].values() if maker in made else ()
