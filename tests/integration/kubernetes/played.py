@@ -73,8 +73,14 @@ class Namespace:
         return self.name, run["metadata"]["uid"]
 
     def one_pass(self, operator: Operator) -> Body:
-        """The status after a pass that knows all there is."""
-        asyncio.run(operator.reconcile(self.tell(operator)))
+        """The status after a pass that knows all there is; the pods that it asks have then answered, or not."""
+
+        async def one() -> None:
+            key = self.tell(operator)
+            await operator.reconcile(key)
+            await operator.asking.finish(key)
+
+        asyncio.run(one())
         return dict(self.run()["status"])
 
     def play(self) -> None:

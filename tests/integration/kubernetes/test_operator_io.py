@@ -205,10 +205,6 @@ def test_an_event_is_where_describe_looks_for_it(api: client.ApiClient, run: Bod
     assert (event.involved_object.uid, event.reason) == (run["metadata"]["uid"], "StepRetrying")
 
 
-def test_a_pod_that_does_not_answer_has_no_progress(api: client.ApiClient) -> None:
-    assert Cluster(api).progress({"status": {"podIP": "127.0.0.1"}}) is None
-
-
 def test_two_runs_of_one_name_in_turn_share_no_key(run: Body) -> None:
     owner = Owner(parse(run), run["metadata"]["uid"])
     later = Owner(parse(run), str(uuid.uuid4()))

@@ -1,4 +1,4 @@
-"""All that is asked of the API server, and of the pods of a run. Thin: what to ask is decided elsewhere.
+"""All that is asked of the API server. Thin: what to ask is decided elsewhere.
 
 Objects are applied by server-side apply under one field manager. An object that is there and belongs to another is
 never touched: ForeignObject. Every request has a time limit.
@@ -7,7 +7,6 @@ never touched: ForeignObject. Every request has a time limit.
 import base64
 import json
 import secrets
-import urllib.request
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,13 +16,10 @@ from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
 
 from score_distill.api import GROUP, VERSION
-from score_distill.contract import Progress
 from score_distill.errors import Infrastructure
 from score_distill.executors.kubernetes.names import MANAGER, Body, Owner, owned
-from score_distill.executors.kubernetes.steps import PORT
 
 SECONDS = 30.0
-PROGRESS_SECONDS = 2.0
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 PLACES = {
     "ConfigMap": ("/api/v1", "configmaps"),
@@ -141,15 +137,6 @@ class Cluster:
             listed = self._call("GET", path, query=[("labelSelector", label)], accept=METADATA)
             found |= {one["metadata"]["uid"]: one["metadata"]["resourceVersion"] for one in listed.get("items") or ()}
         return found
-
-    def progress(self, pod: Body) -> Progress | None:
-        """What a running stage says of itself; None when it does not answer."""
-        url = f"http://{pod['status']['podIP']}:{PORT}/progress"
-        try:
-            with urllib.request.urlopen(url, timeout=PROGRESS_SECONDS) as reply:
-                return Progress.model_validate_json(reply.read(65536))
-        except (OSError, ValueError):
-            return None
 
     def _get(self, path: str) -> Body | None:
         try:

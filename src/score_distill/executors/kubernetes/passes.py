@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from functools import partial
 
 from kubernetes.client.exceptions import ApiException
@@ -13,6 +14,7 @@ from score_distill.api import KIND, Status
 from score_distill.contract import Progress, together
 from score_distill.control.status import blocked, news
 from score_distill.executors.kubernetes import metrics
+from score_distill.executors.kubernetes.asking import Asking
 from score_distill.executors.kubernetes.cluster import Cluster, ForeignObject
 from score_distill.executors.kubernetes.freshness import Freshness
 from score_distill.executors.kubernetes.known import KINDS, Key, Known
@@ -28,7 +30,7 @@ class Operator:
         self._cluster, self._settings, self._logger = cluster, settings, logger
         self.queue: WorkQueue[Key] = WorkQueue(self.reconcile, self._failed)
         self.known = Known()
-        self._asked: set[Key] = set()
+        self.asking = Asking(self.queue.add)
         self._seen: dict[Key, Body] = {}
         metrics.QUEUE.set_function(lambda: len(self.queue))
         self._freshness: defaultdict[str, Freshness] = defaultdict(Freshness)
@@ -85,18 +87,20 @@ class Operator:
         """One pass: observe, decide, apply, say; returns in how many seconds the next is due by itself."""
         body = self.known.runs.get(run)
         if body is None:
-            self._asked.discard(run)
             self._seen.pop(run, None)
             self.known.forget(run)
+            self.asking.forget(run)
             return None
         self._seen[run] = body
         children = self.known.children(run)
+        answers, asked = self.asking.look(run, running(children, time.time()))
+        measured = _measured([*answers, *ended_shards(children)], asked)
         with metrics.RECONCILE.time():
-            return await asyncio.to_thread(self._pass, run, body, children)
+            return await asyncio.to_thread(self._pass, body, children, measured)
 
-    def _pass(self, key: Key, body: Body, children: Children) -> float | None:
+    def _pass(self, body: Body, children: Children, measured: Measured) -> float | None:
         now = time.time()
-        changes = reconcile(body, children, self._measure(key, children, now), self._settings, now)
+        changes = reconcile(body, children, measured, self._settings, now)
         try:
             self._carry_out(body, changes)
         except ForeignObject as error:
@@ -108,20 +112,6 @@ class Operator:
                 self._say(body, changes, "QuotaPending" if "exceeded quota" in text else "Forbidden", text, now)
             raise
         return changes.again
-
-    def _measure(self, key: Key, children: Children, now: float) -> Measured:
-        """Pods that do not answer the first time this operator asks may the next time."""
-        told: defaultdict[str, list[Progress]] = defaultdict(list)
-        pods = running(children, now)
-        for step, pod in pods:
-            if (one := self._cluster.progress(pod)) is not None:
-                told[step].append(one)
-        asked = key in self._asked or told.keys() == {step for step, _ in pods}
-        for step, one in ended_shards(children):
-            told[step].append(one)
-        progress = {step: whole for step, parts in told.items() if (whole := together(parts)) is not None}
-        self._asked.add(key)
-        return Measured(progress, asked)
 
     def _carry_out(self, body: Body, changes: Changes) -> None:
         metadata = body["metadata"]
@@ -151,3 +141,11 @@ class Operator:
     def _failed(self, run: Key, error: Exception) -> None:
         metrics.ERRORS.labels(type(error).__name__).inc()
         self._logger.warning("run %s: %s: %s", "/".join(run), type(error).__name__, error)
+
+
+def _measured(said: Iterable[tuple[str, Progress]], asked: bool) -> Measured:
+    """The progress of each step from that of its workers."""
+    told: defaultdict[str, list[Progress]] = defaultdict(list)
+    for step, one in said:
+        told[step].append(one)
+    return Measured({step: whole for step, parts in told.items() if (whole := together(parts)) is not None}, asked)
