@@ -140,6 +140,32 @@ import ipaddress; r = ipaddress.ip_address('1.1.1.1') | import ipaddress; r = ip
 from typing import *; r = List[int] | from typing import *; r = List[str]
 r = list[int] | r = list[str]
 r = int|str | r = int|bytes
+import numpy as np; a = np.arange(4); r = a[1:] | import numpy as np; a = np.arange(4); r = a[1:].copy()
+import numpy as np; a = np.arange(4) % 2; r = a[:2] | import numpy as np; a = np.arange(4) % 2; r = a[2:]
+import numpy as np; a = np.eye(2); r = a.T | import numpy as np; a = np.eye(2); r = a.copy().T
+import numpy as np; a = bytearray(8); r = np.frombuffer(a) | import numpy; a = bytearray(8); r = numpy.zeros(1)
+a = bytearray(2); r = memoryview(a) | a = bytearray(2); r = memoryview(a[:])
+a = {1: 2}; r = a.keys() | a = {1: 2}; r = {1: 2}.keys()
+from threading import *; r = Thread(); r.start(); r.join() | from threading import *; r = Thread()
+from threading import *; r = Thread(args=(1,)) | from threading import *; r = Thread(args=(2,))
+from threading import *; r = local(); r.a = 1 | from threading import *; r = local(); r.a = 2
+from concurrent.futures import *\nwith ThreadPoolExecutor() as r: f = r.submit(abs, 1) | f = 1
+import contextvars as c; c.ContextVar('v').set(1); r = c.copy_context() | import contextvars as c; r = c.Context()
+from functools import cmp_to_key as c; r = c(max)(1) | from functools import cmp_to_key as c; r = c(max)(2)
+from datetime import *; r = date(2024, 1, 1).isocalendar() | from datetime import *; r = date(2024, 1, 8).isocalendar()
+import os; open('a', 'w').close(); [r] = os.scandir() | import os; os.mkdir('a'); [r] = os.scandir()
+import os; open('a', 'w').close(); [r] = os.scandir('/scratch') | import os; open('a', 'w').close(); [r] = os.scandir()
+f = open('a', 'w'); n = f.write('b') | f = open('a', 'w'); n = f.write('c')
+f = open('a', 'w+b'); n = f.write(b'b'); f.seek(0) | f = open('a', 'w+b'); n = f.write(b'b')
+f = open('a', 'w') | f = open('a', 'w'); f.close()
+import gzip\nwith gzip.open('a', 'wb') as r: pass | import gzip\nwith gzip.open('a', 'wt') as r: pass
+import tempfile\nwith tempfile.TemporaryFile() as r: pass | import tempfile\nr = tempfile.SpooledTemporaryFile()
+import io\nclass A(io.TextIOBase): pass\nr = A(); r.a = 1 | import io\nclass A(io.TextIOBase): pass\nr = A(); r.a = 2
+import sqlite3 as s; c = s.connect('a'); r = c.cursor(); c.close() | import sqlite3 as s; c = s.connect('a'); c.close()
+import sqlite3 as s; c = s.connect('a'); c.row_factory = s.Row; r = [*c.execute('select 1')]; c.close() | r = 1
+import warnings | import warnings; warnings.filterwarnings('ignore')
+import logging | import logging; logging.getLogger('a').setLevel(10)
+import logging; logging.basicConfig(level=10) | import logging; logging.basicConfig(level=20)
 import sys; sys.setrecursionlimit(500) | import sys; sys.setrecursionlimit(600)
 import os; os.environ['a'] = '1' | import os; os.environ['a'] = '2'
 """

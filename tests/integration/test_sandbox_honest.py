@@ -182,6 +182,14 @@ print(bz2.open('/scratch/z', 'rt').read(), sorted(map(str, pathlib.Path('/scratc
         "import os\nfor n in range(2000): os.makedirs('out', exist_ok=True)\nprint(os.listdir())",
         ["['out']"],
     ),
+    "streams that are kept": (
+        "import logging, sys; out = sys.stdout; log = logging.getLogger('a'); log.addHandler(logging.StreamHandler())\n"
+        "#--\nprint(1, file=out, end=''); log.warning('2')\n"
+        "#--\nout.close()\n"
+        "#--\nprint(3); log.warning('4'); sys.stdout.reconfigure(line_buffering=False)\n"
+        "#--\nprint(5); log.warning('6')",
+        ["None", "2\n1", "None", "3\n4", "5\n6"],
+    ),
     "kinds of files": ("import mimetypes; print(mimetypes.guess_type('a.png')[0])", ["image/png"]),
 }
 

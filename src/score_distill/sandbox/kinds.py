@@ -62,6 +62,13 @@ class Bag:
         return [value for pair in self.items for value in pair] if self.paired else self.items
 
 
+class Memory:
+    """Where a value lies within what may be other values' memory too; whose it shares counts, not where that is."""
+
+    def __init__(self, owner: Any, start: int, strides: tuple[int, ...] | None) -> None:
+        self.owner, self.start, self.strides = owner, start, strides
+
+
 @dataclass(frozen=True)
 class _Seen:
     """A type as its values are read: its name, its reader, its slots, where its attributes are, and itself if made."""

@@ -1,25 +1,38 @@
 """Readers for NumPy, SymPy and mpmath, as far as a session has loaded them."""
 
+import array
 import random
 import sys
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from score_distill.sandbox.kinds import Kind, Parts, Read, Unknown, held, is_found, members_of, nothing
+from score_distill.sandbox.kinds import Kind, Memory, Parts, Read, Unknown, held, is_found, members_of, nothing
 
 _Types = Iterator[tuple[Any, Kind]]
 
 
 def _array(value: Any) -> Parts:
     numpy: Any = sys.modules["numpy"]
+    memory = _memory(numpy.ndarray, value) if isinstance(value, numpy.ndarray) else []
     writable = value.flags.writeable if type(value) is numpy.ndarray else True
     value = numpy.asarray(value)
     form = f"{value.dtype} {value.shape} {writable}".encode()
     if value.dtype.hasobject:
-        return (form,), value.ravel().tolist()
+        return (form,), value.ravel().tolist() + memory
     contiguous = numpy.ascontiguousarray(value)
-    return (form, contiguous.reshape(-1).view("uint8").data), []
+    return (form, contiguous.reshape(-1).view("uint8").data), memory
+
+
+def _memory(kind: Any, value: Any) -> list[Any]:
+    owner, lies = value, kind.__array_interface__.__get__(value)
+    while isinstance(owner, kind) and (base := kind.base.__get__(owner)) is not None:
+        owner = base
+    lent = [owner] if type(owner) in _LENDERS else []
+    return [Memory(owner, lies["data"][0], lies["strides"]), *lent]
+
+
+_LENDERS = (bytearray, memoryview, array.array)
 
 
 def _dtype(value: Any) -> Parts:
@@ -102,6 +115,16 @@ def _elements(tree: Any) -> _Types:
     yield tree.Element, Kind(lambda value: ((), [tree.Element.__getstate__(value)]))
 
 
+def _gzip(module: Any) -> _Types:
+    yield module.GzipFile, Kind(_closed_archive, exact=True, whole=True)
+
+
+def _closed_archive(value: Any) -> Parts:
+    if value.fileobj is not None:
+        raise Unknown("an open file")
+    return (b"closed",), [value.mode, value.name]
+
+
 def _json(module: Any) -> _Types:
     yield from ((base, Kind(held)) for base in (module.c_make_scanner,) if base)
 
@@ -112,6 +135,7 @@ _LIBRARIES: dict[str, Callable[[Any], _Types]] = {
     "sympy": _sympy,
     "mpmath": _mpmath,
     "xml.etree.ElementTree": _elements,
+    "gzip": _gzip,
     "json.scanner": _json,
 }
 _learnt: set[str] = set()

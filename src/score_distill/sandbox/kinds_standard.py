@@ -20,7 +20,6 @@ import pathlib
 import random
 import re
 import struct
-import sys
 import types
 import typing
 import weakref
@@ -29,6 +28,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from score_distill.sandbox import kinds_resources
 from score_distill.sandbox.kinds import (
     SCALARS,
     Bag,
@@ -160,43 +160,10 @@ def _hash(value: Any) -> Parts:
 
 def _memory(value: memoryview) -> Parts:
     try:
-        return (value.tobytes(),), [value.format, value.shape, value.readonly]
+        shared = [] if value.readonly else [value.obj]
+        return (value.tobytes(),), [value.format, value.shape, value.readonly, *shared]
     except ValueError:
         return (b"released",), []
-
-
-def _in_memory(base: Any) -> Read:
-    def parts(value: Any) -> Parts:
-        return (), [] if members_of(base)["closed"].__get__(value) else [base.__getstate__(value)]
-
-    return parts
-
-
-def _raw_file(value: io.FileIO) -> Parts:
-    if value.closed:
-        return (b"closed",), []
-    return (value.mode.encode(),), [value.tell() if value.seekable() else None]
-
-
-def _read_file(value: Any) -> Parts:
-    """A file that is read stands where it stands; what one that is written has yet to write, nobody can see."""
-    raw = value.buffer.raw if type(value) is io.TextIOWrapper else value.raw
-    if type(raw) is not io.FileIO:
-        raise Unknown("a file of the session's own")
-    if raw.closed:
-        return (b"closed",), [raw]
-    if raw.writable():
-        raise Unknown("an open file")
-    return (), [raw, value.tell()]
-
-
-def _text_file(value: io.TextIOWrapper) -> Parts:
-    for name in ("stdin", "stdout", "stderr"):
-        if value in (getattr(sys, name), getattr(sys, f"__{name}__")):
-            return (name.encode(),), []
-    if type(value.buffer) not in (io.BufferedReader, io.BufferedWriter, io.BufferedRandom):
-        raise Unknown("a file of the session's own")
-    return _read_file(value)
 
 
 def _context_parts(value: decimal.Context) -> Parts:
@@ -266,6 +233,8 @@ def _types() -> Iterator[tuple[Any, Kind]]:
     yield datetime.tzinfo, Kind(nothing)
     for base in (datetime.date, datetime.timedelta):
         yield base, Kind(reduced(base))
+    week: Any = type(datetime.date.min.isocalendar())
+    yield week, Kind(reduced(week), whole=True)
     for moment in (datetime.datetime, datetime.time):
         yield moment, Kind(_moment(moment))
     zone = members_of(datetime.timezone)["__getinitargs__"]
@@ -277,6 +246,7 @@ def _types() -> Iterator[tuple[Any, Kind]]:
     yield random.SystemRandom, Kind(nothing, whole=True)
     yield from _code_types()
     yield from _library_types()
+    yield from kinds_resources.types()
 
 
 def _code_types() -> Iterator[tuple[Any, Kind]]:
@@ -322,20 +292,16 @@ def _library_types() -> Iterator[tuple[Any, Kind]]:
     yield re.Match, Kind(lambda value: ((), [value.re, value.string, value.pos, value.endpos, value.regs]))
     yield struct.Struct, Kind(lambda value: ((), [value.format, value.size]))
     yield from ((base, Kind(_hash, whole=True)) for base in set(_hashes()))
-    yield from ((base, Kind(_in_memory(base), whole=True)) for base in (io.StringIO, io.BytesIO))
-    yield io.FileIO, Kind(_raw_file, exact=True)
-    yield io.TextIOWrapper, Kind(_text_file, whole=True)
-    for file in (io.BufferedReader, io.BufferedWriter, io.BufferedRandom):
-        yield file, Kind(_read_file, exact=True, whole=True)
     views: tuple[Any, ...] = ({}.keys(), {}.values(), {}.items())
-    for view in views:
-        yield type(view), Kind(lambda value: ((), [dict(value.mapping)]))
+    yield from ((type(view), Kind(held)) for view in views)
     errors = [base for base in vars(__import__("builtins")).values() if isinstance(base, type)]
     yield from ((base, Kind(_error)) for base in errors if issubclass(base, BaseException))
     yield weakref.ref, Kind(lambda value: ((), [weakref.ref.__call__(value)]))
     yield _thread.LockType, Kind(_lock)
     yield _thread.RLock, Kind(_again_lock)
     yield contextvars.ContextVar, Kind(_variable)
+    yield contextvars.Context, Kind(lambda value: ((), [Bag(list(value.items()), paired=True)]))
+    yield type(functools.cmp_to_key(max)), Kind(held)
     yield types.SimpleNamespace, Kind(lambda value: ((), [object.__getattribute__(value, "__dict__")]), whole=True)
     rows: Any = csv.reader([])
     dialect: tuple[str, ...] = ("delimiter", "doublequote", "escapechar", "lineterminator", "quotechar", "quoting")

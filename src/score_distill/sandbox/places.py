@@ -130,11 +130,11 @@ class _Entries:
         self._top = top
         self.close = found.close
 
-    def __iter__(self) -> Iterator["_Entry"]:
+    def __iter__(self) -> Iterator["Entry"]:
         return self
 
-    def __next__(self) -> "_Entry":
-        return _Entry(next(self._found), self._top)
+    def __next__(self) -> "Entry":
+        return Entry(next(self._found), self._top)
 
     def __enter__(self) -> Self:
         return self
@@ -143,7 +143,9 @@ class _Entries:
         self.close()
 
 
-class _Entry:
+class Entry:
+    """One of those, with its path as the session names it."""
+
     def __init__(self, entry: Any, top: Any) -> None:
         self._entry = entry
         self.name = entry.name

@@ -8,6 +8,7 @@ in equality, neither the order in which sets and dicts were filled counts, nor w
 
 import decimal
 import hashlib
+import logging
 import marshal
 import os
 import random
@@ -20,7 +21,7 @@ from time import process_time
 from typing import Any
 
 from score_distill.sandbox import kinds_science
-from score_distill.sandbox.kinds import SCALARS, Bag, Buffer, Parts, Reader, Unknown
+from score_distill.sandbox.kinds import SCALARS, Bag, Buffer, Memory, Parts, Reader, Unknown
 from score_distill.sandbox.kinds_standard import KINDS
 
 _SECONDS = 1.0  # of CPU time for one digest; a state that takes more is unknown
@@ -34,18 +35,19 @@ _PLAIN_OR_TUPLE = _PLAIN | {id(tuple)}
 def digest(namespace: Mapping[str, Any], folder: str = ".", here: str = "") -> str | None:
     """Sixteen hex digits over the state, the files in ``folder`` and where in that the session is; None if unknown."""
     try:
+        shown = list(warnings.filters)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _digest(namespace, folder, here)
+            return _digest(namespace, folder, here, shown)
     except Exception:
         return None
 
 
-def _digest(namespace: Mapping[str, Any], folder: str, here: str) -> str:
+def _digest(namespace: Mapping[str, Any], folder: str, here: str, shown: list[Any]) -> str:
     kinds_science.learn(KINDS)
     found = hashlib.blake2b(digest_size=8)
     patience = _Patience()
-    for part in _walk(_roots(namespace), patience):
+    for part in _walk([*_roots(namespace), shown, _logging()], patience):
         patience()
         found.update(memoryview(part).nbytes.to_bytes(8, "big"))
         found.update(part)
@@ -61,6 +63,18 @@ def _roots(namespace: Mapping[str, Any]) -> list[Any]:
     settings = [limits, decimal.Context.__repr__(decimal.getcontext()), sorted(os.environ.items())]
     settings += kinds_science.settings()
     return [variables, _at_once(random.getstate()), *map(_at_once, settings)]
+
+
+def _logging() -> list[Any]:
+    """What is logged, and where to, as far as the session has said so."""
+    root, manager = logging.root, logging.Logger.manager
+    loggers = [(name, vars(logger)) for name, logger in sorted(manager.loggerDict.items())]
+    told = [
+        (name, said["level"], said["handlers"], said["propagate"], said["disabled"])
+        for name, said in loggers
+        if said.get("level") or said.get("handlers") or said.get("disabled") or not said.get("propagate", True)
+    ]
+    return [manager.disable, root.level, root.handlers, told]
 
 
 def _at_once(value: Any) -> Any:
@@ -92,6 +106,7 @@ def _walk(roots: list[Any], patience: _Patience) -> Iterator[Buffer]:
     """The bytes of every value reached; one met before counts by when it was met, so that cycles end."""
     met: dict[int, int] = {}
     reader = Reader(KINDS)
+    owners: dict[int, tuple[int, Memory]] = {}
     ranks = _Ranks(patience, reader)
     held = []  # keeps ids from being used again
     pending = roots[::-1]
@@ -103,6 +118,11 @@ def _walk(roots: list[Any], patience: _Patience) -> Iterator[Buffer]:
             yield _scalars(value)
         elif id(value) in met:
             yield b"again %d" % met[id(value)]
+        elif kind is Memory:
+            held.append(value)
+            number, first = owners.setdefault(id(value.owner), (len(owners), value))
+            if first is not value:
+                yield b"memory %d %d %r" % (number, value.start - first.start, value.strides)
         elif kind is Bag:
             yield b"bag %d" % len(value.items)
             for content, children in _in_order(value, ranks):
@@ -220,6 +240,8 @@ class _Ranks:
     def _described(self, value: Any) -> tuple[bytes, list[Any]]:
         if type(value) is Bag:
             return b"bag %d" % len(value.items), value.flat()
+        if type(value) is Memory:
+            return b"", []
         name, (content, children), _ = self._reader.read(value)
         return b"".join([b"%s %d " % (name, len(children)), *map(bytes, content)]), children
 

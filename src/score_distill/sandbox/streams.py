@@ -17,12 +17,15 @@ class OutputLimitError(Exception):
 
 
 class Streams:
-    """The streams that each step finds in place, whatever those before it did to theirs."""
+    """The streams that each step finds in place, the same ones unless a step before has closed them."""
+
+    def __init__(self) -> None:
+        self._out, self._err = _Output(STDOUT), _Output(STDERR)
 
     def begin(self) -> None:
         os.dup2(STDOUT, STDERR)
-        self._out = sys.stdout = sys.__stdout__ = _Output(STDOUT)  # type: ignore[misc]
-        self._err = sys.stderr = sys.__stderr__ = _Output(STDERR)  # type: ignore[misc]
+        self._out = sys.stdout = sys.__stdout__ = self._out.as_new()  # type: ignore[misc]
+        self._err = sys.stderr = sys.__stderr__ = self._err.as_new()  # type: ignore[misc]
         sys.stdin = sys.__stdin__ = _Input(NOTHING)  # type: ignore[misc]
 
     def print(self, text: str) -> None:
@@ -50,6 +53,15 @@ class _Output(io.TextIOWrapper):
     def __init__(self, number: int) -> None:
         raw = _Bounded(number, "wb", closefd=False)
         super().__init__(io.BufferedWriter(raw), "utf-8", "backslashreplace", line_buffering=True)
+        self._number = number
+
+    def as_new(self) -> "_Output":
+        """This stream as it was made, or where it has been closed another."""
+        try:
+            self.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True, write_through=False)
+        except ValueError:
+            return _Output(self._number)
+        return self
 
 
 class _Bounded(io.FileIO):
