@@ -140,7 +140,7 @@ def test_a_step_waits_for_the_servers_that_it_needs_and_for_no_other() -> None:
     seen = Observed(until("mentor"), {}, servers)
     action = decide(run(), seen, NOW).action
     assert isinstance(action, Wait)
-    assert (action.reason, action.message) == ("ServerNotReady", "pulling")
+    assert (action.reason, action.message, action.server) == ("ServerNotReady", "pulling", "teacher")
     assert isinstance(decide(run(), Observed(until("sft"), {}, {}), NOW).action, Start)
 
 

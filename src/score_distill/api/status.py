@@ -49,6 +49,7 @@ class StepStatus(Model):
     unit: Short | None = Field(None, description="of done and total, such as tasks")
     message: Message = Field("", description="what it does, or why it failed")
     reason: Reason | None = Field(None, description="why its last attempt failed, in one word")
+    exit_code: Whole | None = Field(None, description="of its last attempt, where that failed; 128 + n of signal n")
     started_at: datetime | None = Field(None, description="when its first attempt began")
     finished_at: datetime | None = Field(None, description="when it succeeded or failed for good")
     counts: dict[Word, Whole] = Field({}, max_length=32, description="what it gave")

@@ -57,10 +57,11 @@ class Record:
 
 @dataclass(frozen=True)
 class ServerState:
-    """``message`` says why it is not ready."""
+    """``message`` says why it is not ready, ``reason`` in one word where there is one."""
 
     ready: bool
     message: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,16 @@ class Start:
 
 @dataclass(frozen=True)
 class Wait:
-    """Nothing to begin now; ``until`` is a time at which to look again, whatever happens before."""
+    """Nothing to begin now; ``until`` is a time at which to look again, whatever happens before.
+
+    ``server`` is the one that is not ready.
+    """
 
     step: Step
     reason: Literal["Running", "Retrying", "PodsEnding", "ServerNotReady"]
     message: str = ""
     until: float | None = None
+    server: Need | None = None
 
 
 @dataclass(frozen=True)
@@ -189,7 +194,7 @@ def _next(run: DistillationRun, current: Plan, step: Step, record: Record, seen:
     for name in sorted(step.needs & SERVERS):
         state = seen.servers.get(name, ServerState(ready=False))
         if not state.ready:
-            return Wait(step, "ServerNotReady", state.message or f"waits for the {name}")
+            return Wait(step, "ServerNotReady", state.message or f"waits for the {name}", server=name)
     budget = run.spec.budget.teacher_tokens
     left = None if budget is None else budget - current.spent("teacher")
     end = record.ended

@@ -28,7 +28,7 @@ MESSAGE = 1000
 GOING = ("Progressing", "Succeeded")
 NOTABLE = frozenset(
     {"InsufficientCapacity", "ImagePullFailed", "SecretMissing", "ConfigurationMissing", "CrashLoop", "ForeignObject"}
-    | {"QuotaPending", "Forbidden", "StoreUnreachable", "StoreDenied", "StoreFull"}
+    | {"ServingArgsRefused", "QuotaPending", "Forbidden", "StoreUnreachable", "StoreDenied", "StoreFull"}
 )
 CAUSES = frozenset({"StoreUnreachable", "StoreDenied", "StoreFull"})
 STOPPED = {Exit.BUDGET: "BudgetExceeded", Exit.CHANGED: "SpecChanged"}
@@ -117,6 +117,7 @@ def _step(
                 **dict(zip(("done", "total", "unit"), reached, strict=True)),
                 "message": summary.message[:MESSAGE],
                 "reason": None,
+                "exit_code": None,
                 "finished_at": at,
                 "counts": dict(list(summary.counts.items())[:32]),
                 "tokens": tokens,
@@ -133,6 +134,7 @@ def _step(
             "state": "Running",
             "message": "",
             "reason": None,
+            "exit_code": None,
             "started_at": old.started_at or at,
         }
     elif record.running:
@@ -141,11 +143,11 @@ def _step(
     elif record.ended is not None:
         final = isinstance(action, Stop)
         same = old.state == ("Failed" if final else "Retrying") and old.attempt == record.attempt
-        head = f"{reason_of(action.exit)}: " if isinstance(action, Stop) else ""
         new |= {
             "state": "Failed" if final else "Retrying",
-            "message": f"{head}{record.ended.message}"[:MESSAGE],
+            "message": record.ended.message[:MESSAGE],
             "reason": record.ended.cause or None,
+            "exit_code": record.ended.code,
             "finished_at": old.finished_at if same else at,
         }
     else:
@@ -175,8 +177,8 @@ def _facts(
     if "teacher" in decision.servers and run.spec.teacher.endpoint is None:
         teacher = seen.servers.get("teacher")
         ready = teacher is not None and teacher.ready
-        message = "" if ready or teacher is None else teacher.message
-        yield "TeacherReady", str(ready), "Answering" if ready else "TeacherNotReady", message
+        why, message = ("", "") if ready or teacher is None else (teacher.reason, teacher.message)
+        yield "TeacherReady", str(ready), "Answering" if ready else why or "TeacherNotReady", message
     else:
         yield "TeacherReady", "Unknown", "NotNeeded", ""
     paused = isinstance(action, Suspended)
@@ -199,9 +201,9 @@ def _facts(
         case Start(step, attempt):
             yield "Progressing", "True", "StepRunning", f"step {step.name}, attempt {attempt}"
             yield "Succeeded", "Unknown", "StepRunning", ""
-        case Wait(step, reason, message):
-            told, why = _waiting(step, reason, message, trouble, _cause(step, seen))
-            yield "Progressing", str(reason == "Running" and trouble is None), told, why
+        case Wait() as wait:
+            told, why = _waiting(wait, trouble, _cause(wait.step, seen))
+            yield "Progressing", str(wait.reason == "Running" and trouble is None), told, why
             yield "Succeeded", "Unknown", told, why
 
 
@@ -279,18 +281,18 @@ def _cause(step: Step | None, seen: Observed) -> str | None:
     return ended.cause if ended is not None and ended.cause in CAUSES else None
 
 
-def _waiting(
-    step: Step, reason: str, message: str, trouble: tuple[str, str] | None, cause: str | None
-) -> tuple[str, str]:
+def _waiting(wait: Wait, trouble: tuple[str, str] | None, cause: str | None) -> tuple[str, str]:
     if trouble is not None:
         return trouble
-    if reason == "Running":
-        return "StepRunning", f"step {step.name}"
-    if reason == "Retrying":
-        return cause or "StepRetrying", f"step {step.name}: {message}"
-    if reason == "PodsEnding":
-        return reason, f"step {step.name}: {message}"
-    return ("StudentNotReady" if "student" in message else "TeacherNotReady"), message
+    match wait.reason:
+        case "Running":
+            return "StepRunning", f"step {wait.step.name}"
+        case "Retrying":
+            return cause or "StepRetrying", f"step {wait.step.name}: {wait.message}"
+        case "PodsEnding":
+            return "PodsEnding", f"step {wait.step.name}: {wait.message}"
+        case "ServerNotReady":
+            return f"{str(wait.server).title()}NotReady", wait.message
 
 
 def _conditions(

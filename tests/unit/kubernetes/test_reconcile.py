@@ -169,6 +169,96 @@ def test_why_pods_do_not_run_is_said(status: Body, reason: str, message: str) ->
     assert (found["reason"], found["message"]) == (reason, message)
 
 
+REFUSED = {"exitCode": 2, "reason": "Error", "message": "vllm: error: unrecognized arguments: --no-such-flag"}
+OUT = {"exitCode": 137, "reason": "OOMKilled", "message": "loading weights"}
+FELL = {"exitCode": 1, "reason": "Error", "message": "RuntimeError: no kernel"}
+BACK_OFF = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting failed container"}}
+CRASHES: list[tuple[str, Body, str, str]] = [
+    ("vllm", {"state": BACK_OFF, "lastState": {"terminated": REFUSED}}, "ServingArgsRefused", "--no-such-flag"),
+    ("vllm", {"state": {"terminated": REFUSED}}, "ServingArgsRefused", "spec.student.serving.args"),
+    (
+        "vllm",
+        {"state": {"running": {}}, "lastState": {"terminated": REFUSED}, "restartCount": 1},
+        "ServingArgsRefused",
+        "mend or remove",
+    ),
+    ("vllm", {"state": BACK_OFF, "lastState": {"terminated": FELL}}, "CrashLoop", "exit code 1: RuntimeError: no kern"),
+    ("vllm", {"state": {"terminated": FELL}}, "CrashLoop", "container vllm ended with exit code 1"),
+    ("vllm", {"state": BACK_OFF, "lastState": {"terminated": OUT}}, "CrashLoop", "OOMKilled"),
+    (
+        "vllm",
+        {"state": {"running": {}}, "lastState": {"terminated": OUT}, "restartCount": 4},
+        "CrashLoop",
+        "spec.resources.student.limits.memory",
+    ),
+    ("vllm", {"state": BACK_OFF}, "CrashLoop", "back-off 40s"),
+    ("vllm", {"state": {"running": {}}, "lastState": {"terminated": FELL}, "restartCount": 1}, "StudentNotReady", ""),
+    ("vllm", {"state": {"running": {}}}, "StudentNotReady", ""),
+    ("vllm", {"state": {"waiting": {"reason": "ContainerCreating"}}}, "StudentNotReady", ""),
+    ("gateway", {"state": BACK_OFF, "lastState": {"terminated": REFUSED}}, "CrashLoop", "container gateway"),
+]
+
+
+def with_student(status: Body) -> tuple[EnvState, Body]:
+    """A run that waits for its student alone, whose pod says ``status``."""
+    world, body = come_to("mentor")
+    world.end("one-mentor-1", Summary(step="mentor", succeeded=False, message="no"), int(Exit.BAD_INPUT))
+    one_pass(world, body)
+    body["metadata"]["generation"] = 2
+    one_pass(world, body)
+    world.ready()
+    world.deployments["one-student"]["status"] = {}
+    labels = world.deployments["one-student"]["metadata"]["labels"]
+    world.pods["student"] = {"metadata": {"name": "s", "labels": labels}, "spec": {"containers": []}, "status": status}
+    return world, body
+
+
+@pytest.mark.parametrize(("name", "said", "reason", "words"), CRASHES)
+def test_a_server_that_ends_again_and_again_is_told_with_its_last_words(
+    name: str, said: Body, reason: str, words: str
+) -> None:
+    others = [{"name": other, "state": {"running": {}}} for other in ("vllm", "gateway") if other != name]
+    world, body = with_student({"phase": "Running", "containerStatuses": [{"name": name, **said}, *others]})
+    one_pass(world, body)
+    found = condition(body, "Succeeded")
+    assert (found["status"], found["reason"]) == ("Unknown", reason)
+    assert words in found.get("message", "")
+    world.pods["student"]["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+    world.ready()
+    one_pass(world, body)
+    assert condition(body, "Succeeded")["reason"] == "StepRunning"
+
+
+def test_a_server_that_had_answered_crashes_and_refuses_nothing() -> None:
+    last = {"name": "vllm", "state": BACK_OFF, "lastState": {"terminated": REFUSED}}
+    world, body = with_student({"phase": "Running", "containerStatuses": [last]})
+    once = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
+    world.deployments["one-student"]["status"] = {"conditions": [once]}
+    one_pass(world, body)
+    assert condition(body, "Succeeded")["reason"] == "CrashLoop"
+
+
+def test_a_pod_that_is_being_deleted_is_no_trouble() -> None:
+    ended = {"name": "vllm", "state": {"terminated": FELL}}
+    world, body = with_student({"phase": "Running", "containerStatuses": [ended]})
+    world.pods["student"]["metadata"]["deletionTimestamp"] = "1970-01-12T13:46:30Z"
+    one_pass(world, body)
+    assert condition(body, "Succeeded")["reason"] == "StudentNotReady"
+
+
+def test_the_teachers_condition_has_the_reason_of_its_pods() -> None:
+    world, body = come_to("prepare")
+    labels = world.deployments["one-teacher"]["metadata"]["labels"]
+    refused = {"name": "vllm", "state": {"terminated": REFUSED}}
+    status = {"phase": "Running", "containerStatuses": [refused]}
+    world.deployments["one-teacher"]["status"] = {}
+    world.pods["teacher"] = {"metadata": {"name": "t", "labels": labels}, "spec": {"containers": []}, "status": status}
+    one_pass(world, body)
+    found = condition(body, "TeacherReady")
+    assert (found["status"], found["reason"]) == ("False", "ServingArgsRefused")
+    assert found["message"].startswith("spec.teacher.serving.args: ")
+
+
 def test_progress_is_in_the_status_and_stays_when_the_step_ends() -> None:
     world, body = come_to("mentor")
     told = {"mentor": Progress(done=120, total=400, unit="tasks", message="80 solved")}

@@ -7,7 +7,7 @@ from typing import Literal
 
 from score_distill.api import Pod, Serving, amount
 from score_distill.contract import SentHeader, Served
-from score_distill.executors.kubernetes.names import MADE_OF, Body, Owner
+from score_distill.executors.kubernetes.names import MADE_OF, SERVER, Body, Owner
 from score_distill.executors.kubernetes.pods import (
     claim_mounts,
     claim_volumes,
@@ -157,7 +157,7 @@ def _vllm(owner: Owner, role: Role, settings: Settings, serving: Serving, size: 
     environ: dict[str, str | Body] = dict(vllm.environ({}, machine, Path("/home/score"), managed=role == "student"))
     environ["VLLM_API_KEY"] = {"secretKeyRef": {"name": owner.keys, "key": role}}
     return container(
-        "vllm",
+        SERVER,
         owner.run.spec.images.serving or settings.serving,
         settings.pull_policy,
         command,
@@ -170,7 +170,6 @@ def _vllm(owner: Owner, role: Role, settings: Settings, serving: Serving, size: 
             "shm": "/dev/shm",
         },
         resources=resources(size),
-        terminationMessagePolicy="FallbackToLogsOnError",
     )
 
 

@@ -13,6 +13,8 @@ RUN, UID, ROLE, STEP, ATTEMPT = (f"{GROUP}/{name}" for name in ("run", "run-uid"
 MADE_OF = f"{GROUP}/made-of"
 """Annotation: what in the manifest an object follows from, as a digest."""
 QUEUE = "kueue.x-k8s.io/queue-name"
+SERVER = "vllm"
+"""The container of a model's pod that serves it."""
 INDEX = "batch.kubernetes.io/job-completion-index"
 
 

@@ -7,10 +7,12 @@ from score_distill.api import Status, StepStatus
 from score_distill.contract import Progress, Summary
 from score_distill.control.plan import Done, done_with
 from score_distill.control.policy import Ending, Observed, Record, ServerState
-from score_distill.control.status import reason_of
 from score_distill.errors import Exit
 from score_distill.executors.kubernetes.endings import condition, ended, ending, lost, summary, told
-from score_distill.executors.kubernetes.names import ATTEMPT, QUEUE, ROLE, STEP, Body, owned
+from score_distill.executors.kubernetes.names import ATTEMPT, QUEUE, ROLE, SERVER, STEP, Body, owned
+
+USAGE = 2
+"""The exit code of argparse, and so of vLLM, for arguments that it does not take."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,8 @@ def observe(
     servers = {"sandbox": ServerState(True)}
     for role in ("teacher", "student"):
         servers[role] = ServerState(True) if role == "teacher" and endpoint else _server(role, children)
-    waiting = [pod for pod in children.pods if pod.get("status", {}).get("phase") == "Pending"]
-    troubles = [found for pod in waiting if (found := trouble(pod)) is not None]
+    answered = {label(one, ROLE) for one in children.deployments if rolled_out(one)}
+    troubles = [found for pod in children.pods if (found := trouble(pod, label(pod, ROLE) in answered)) is not None]
     troubles += [found for job in newest.values() if (found := queued(job)) is not None]
     leaving = {label(pod, STEP) for pod in children.pods_for("stage") if not ended(pod) and not lost(pod, now)}
     observed = Observed(done, records, servers, leaving=leaving)
@@ -118,18 +120,14 @@ def _record(step: StepStatus, now: float, retry: bool) -> Record:
     """The record that a status keeps. A step that ran and whose Job is gone is begun again under the same number."""
     furthest = step.furthest if step.failures else -1
     match step.state:
-        case "Retrying":
-            at = step.finished_at.timestamp() if step.finished_at else now
-            end = Ending(int(Exit.INFRASTRUCTURE), step.message, at, step.reason or "")
-            return Record(step.attempt, False, step.failures, furthest, end)
-        case "Failed" if not retry:
-            code = next((code for code in Exit if step.message.startswith(f"{reason_of(code)}: ")), Exit.BUG)
-            message = step.message.partition(": ")[2]
-            return Record(
-                step.attempt, False, step.failures, furthest, Ending(int(code), message, now, step.reason or "")
-            )
-        case "Failed":
+        case "Failed" if retry:
             return Record(step.attempt)
+        case "Retrying" | "Failed":
+            unsaid = Exit.INFRASTRUCTURE if step.state == "Retrying" else Exit.BUG
+            code = int(unsaid) if step.exit_code is None else step.exit_code
+            at = step.finished_at.timestamp() if step.finished_at else now
+            end = Ending(code, step.message, at, step.reason or "")
+            return Record(step.attempt, False, step.failures, furthest, end)
         case _:
             return Record(max(0, step.attempt - 1), False, step.failures, furthest)
 
@@ -159,8 +157,8 @@ def _server(role: str, children: Children) -> ServerState:
     if condition(named[0], "Available") and named[0]["status"].get("readyReplicas"):
         return ServerState(True)
     for pod in children.pods_for(role):
-        if found := trouble(pod):
-            return ServerState(False, f"{found.reason}: {found.message}")
+        if found := trouble(pod, rolled_out(named[0])):
+            return ServerState(False, found.message, found.reason)
     return ServerState(False, f"the {role} is loading")
 
 
@@ -172,9 +170,17 @@ def queued(job: Body) -> Trouble | None:
     return Trouble("Queued", f"step {label(job, STEP)} waits in queue {name} for its quota")
 
 
-def trouble(pod: Body) -> Trouble | None:
-    """What keeps a pod from running, if anything does."""
+def rolled_out(deployment: Body) -> bool:
+    """Whether a pod of its present template has ever been ready."""
+    progressing = condition(deployment, "Progressing") or {}
+    return progressing.get("reason") == "NewReplicaSetAvailable"
+
+
+def trouble(pod: Body, answered: bool = False) -> Trouble | None:
+    """What keeps a pod from running, if anything does; whether its server has ever ``answered``."""
     status = pod.get("status", {})
+    if ended(pod) or pod["metadata"].get("deletionTimestamp") or condition(pod, "Ready"):
+        return None
     for one in status.get("conditions") or ():
         if one["type"] == "PodScheduled" and one["status"] == "False" and one.get("reason") == "Unschedulable":
             return Trouble("InsufficientCapacity", one.get("message", ""))
@@ -186,7 +192,33 @@ def trouble(pod: Body) -> Trouble | None:
                 return Trouble("ImagePullFailed", message)
             if reason == "CreateContainerConfigError":
                 return Trouble("SecretMissing" if "secret" in message else "ConfigurationMissing", message)
-            if reason == "CrashLoopBackOff":
-                last = one.get("lastState", {}).get("terminated") or {}
-                return Trouble("CrashLoop", f"container {one['name']}: {str(last.get('message', message))[-300:]}")
+            if last := crash(pod, one):
+                return _crashed(label(pod, ROLE), one["name"], last, answered)
     return None
+
+
+def crash(pod: Body, container: Body) -> Body | None:
+    """How a container last ended that ends again and again, or that refused its arguments; None if it does neither."""
+    state, last = container.get("state", {}), container.get("lastState", {}).get("terminated")
+    if state.get("waiting", {}).get("reason") == "CrashLoopBackOff":
+        return last or {"message": state["waiting"].get("message", "")}
+    if pod.get("spec", {}).get("restartPolicy", "Always") != "Always":
+        return None
+    if (now := state.get("terminated")) and now["exitCode"]:
+        return dict(now)
+    refused = last is not None and last["exitCode"] == USAGE and container["name"] == SERVER
+    return last if last and last["exitCode"] and (refused or container.get("restartCount", 0) >= 2) else None
+
+
+def _crashed(role: str, name: str, last: Body, answered: bool) -> Trouble:
+    words, code = str(last.get("message", "")).strip()[-600:], last.get("exitCode")
+    if code == USAGE and name == SERVER and not answered:
+        return Trouble(
+            "ServingArgsRefused",
+            f"spec.{role}.serving.args: vLLM refuses its arguments (exit code {code}); mend or remove them: {words}",
+        )
+    if last.get("reason") == "OOMKilled":
+        field = f"; raise spec.resources.{role}.limits.memory" if name == SERVER else ""
+        return Trouble("CrashLoop", f"container {name} was out of memory (OOMKilled){field}: {words}")
+    how = "" if code is None else f" ended with exit code {code}"
+    return Trouble("CrashLoop", f"container {name}{how}: {words}")

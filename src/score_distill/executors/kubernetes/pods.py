@@ -25,7 +25,10 @@ def container(
     mounts: Mapping[str, str],
     **more: object,
 ) -> Body:
-    """A container at the restricted Pod Security level; a mount whose path ends in ``:ro`` is read-only."""
+    """A container at the restricted Pod Security level, whose last words Kubernetes keeps when it fails.
+
+    A mount whose path ends in ``:ro`` is read-only.
+    """
     return {
         "name": name,
         "image": image,
@@ -40,6 +43,7 @@ def container(
             for volume, path in mounts.items()
         ],
         "securityContext": SECURITY,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         **more,
     }
 

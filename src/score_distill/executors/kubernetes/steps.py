@@ -183,7 +183,6 @@ def _template(owner: Owner, step: Step, name: str, settings: Settings, labels: d
         ports=[{"name": "progress", "containerPort": PORT}],
         resources=resources(size),
         terminationMessagePath=LOG,
-        terminationMessagePolicy="FallbackToLogsOnError",
         **store_access(spec),
     )
     return pod(
