@@ -95,6 +95,7 @@ import numpy as np; r = np.random.default_rng(1) | import numpy as np; r = np.ra
 import numpy as np; r = np.random.RandomState(1) | import numpy as np; r = np.random.RandomState(2)
 import numpy as np | import numpy as np; np.random.default_rng()
 import numpy as np | import numpy as np; np.random.rand()
+import os | import os; os.urandom(1)
 import numpy as np | import numpy as np; np.set_printoptions(precision=3)
 import numpy as np; r = np.dtype('f4') | import numpy as np; r = np.dtype('f8')
 import numpy as np; r = np.dtype([('a', 'i4')]) | import numpy as np; r = np.dtype([('b', 'i4')])

@@ -88,6 +88,16 @@ loop = asyncio.new_event_loop(); print(loop.run_until_complete(f(6))); loop.clos
         "import numpy as np\nnp.save('a.npy', np.arange(5)); print(np.load('a.npy', mmap_mode='r').sum())",
         ["10"],
     ),
+    "arrays in texts": (
+        "from numpy import *\nsavetxt('/scratch/t', [1]); print(loadtxt('/scratch/t'), genfromtxt('/scratch/t'))",
+        ["1.0 1.0"],
+    ),
+    "files that are cut": (
+        "import os\nopen('a', 'w').write('hello'); os.truncate('/scratch/a', 3); print(open('a').read())\n"
+        "with open('a', 'r+') as f: os.truncate(f.fileno(), 1)\nprint(open('a').read())\n"
+        "#--\ntry: os.truncate('/scratch/b', 1)\nexcept FileNotFoundError as error: print(error.filename)",
+        ["hel\nh", "/scratch/b"],
+    ),
     "copies, modes and times": (
         """
 import os, shutil, stat
@@ -211,6 +221,7 @@ MISSING = {
     "import multiprocessing as m; m.Pool(2)": PROCESS,
     "from concurrent.futures import *; ProcessPoolExecutor().submit(print)": PROCESS,
     "import asyncio; asyncio.run(asyncio.create_subprocess_exec('ls'))": PROCESS,
+    "import asyncio; asyncio.run(asyncio.start_server(print, '127.0.0.1', 80))": NETWORK,
     "import socket; socket.socket()": NETWORK,
     "import socket; socket.create_connection(('example.com', 80))": NETWORK,
     "import urllib.request; urllib.request.urlopen('http://example.com')": NETWORK,
@@ -246,3 +257,18 @@ async def test_names_of_temporary_files_are_the_same_at_each_replay(sandbox: San
     code = "import os, tempfile\nwith tempfile.NamedTemporaryFile() as f: name = f.name"
     first, second = [(await run(sandbox, code))[0] for _ in range(2)]
     assert first.state_hash == second.state_hash is not None
+
+
+CHANCE = """
+import os, random, secrets, tempfile, uuid
+import numpy as np
+print(uuid.uuid4(), secrets.token_hex(8), os.urandom(8), random.Random().random(), random.SystemRandom().random())
+random.seed(); print(random.random(), np.random.rand(), np.random.default_rng().random(), secrets.choice('abcdef'))
+"""
+
+
+async def test_all_chance_comes_of_the_seed(sandbox: Sandbox) -> None:
+    one, again, other = [(await run(sandbox, CHANCE + STEP + CHANCE, seed)) for seed in (1, 1, 2)]
+    assert [(step.output, step.state_hash) for step in one] == [(step.output, step.state_hash) for step in again]
+    drawn = [step.output.split()[place] for step in (*one, *other) for place in range(8)]
+    assert len(set(drawn)) == len(drawn)

@@ -22,6 +22,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from score_distill.sandbox import chance
 from score_distill.sandbox.places import PLACE, Places, put
 
 NO_PROCESS = "no process and no other program can be started here; do it in Python"
@@ -50,6 +51,7 @@ def fit() -> Places:
     for name in _LOCKED:
         sys.modules[name] = None  # type: ignore[assignment]
     mimetypes.init([])
+    chance.fit()
     importlib.reload(tempfile)  # it keeps calls of the system as it found them
     tempfile.tempdir = PLACE
     tempfile._name_sequence = map("{:08x}".format, itertools.count())  # type: ignore[attr-defined]
@@ -97,6 +99,9 @@ class _EventLoop(asyncio.BaseEventLoop):
 
     async def _make_subprocess_transport(self, *_: Any, **__: Any) -> NoReturn:
         raise PermissionError(errno.EPERM, NO_PROCESS)
+
+    async def create_server(self, *_: Any, **__: Any) -> NoReturn:
+        raise PermissionError(errno.EPERM, NO_NETWORK)
 
 
 class _Policy(asyncio.DefaultEventLoopPolicy):

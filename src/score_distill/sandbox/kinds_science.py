@@ -1,12 +1,11 @@
 """Readers for NumPy, SymPy and mpmath, as far as a session has loaded them."""
 
 import array
-import random
 import sys
-import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from score_distill.sandbox import chance
 from score_distill.sandbox.kinds import Kind, Memory, Parts, Read, Unknown, held, is_found, members_of, nothing
 
 _Types = Iterator[tuple[Any, Kind]]
@@ -170,5 +169,4 @@ def _plain(state: Any) -> Any:
 
 def _entropy(source: Any) -> Any:
     """Where generators without a seed take one from: the machine, or the generator that a seeded session has for it."""
-    own = type(source) is types.BuiltinMethodType and source.__name__ == "getrandbits" and source.__self__
-    return own.getstate() if type(own) is random.Random else source
+    return None if source is chance.machine_bits else source

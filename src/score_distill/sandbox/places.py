@@ -5,6 +5,7 @@ session itself, that name is put in the place of `PLACE` on the way to the syste
 confines nothing: the daemon and Landlock judge the paths that arrive.
 """
 
+import gc
 import io
 import os
 import posix
@@ -36,6 +37,7 @@ class Places:
         calls += [(getattr(posix, name), 2) for name in _TWO.split()] + [(io.open_code, 1), (sqlite3.connect, 1)]
         stand_in = {call: self._at(call, count) for call, count in calls}
         stand_in[io.open] = self._open_at()
+        stand_in[posix.truncate] = self._at(_truncate, 1)
         stand_in[posix.scandir] = self._scan_at(stand_in[posix.scandir])
         stand_in[_getcwd] = lambda: self.getcwd()
         stand_in[posix.getcwdb] = lambda: os.fsencode(self.getcwd())
@@ -161,17 +163,27 @@ class Entry:
         return f"<DirEntry {self.name!r}>"
 
 
+def _truncate(path: Any, length: int) -> None:
+    """Through an open file, since the system's own call is not there."""
+    if isinstance(path, int):
+        return posix.ftruncate(path, length)
+    number = _open(path, os.O_WRONLY)
+    try:
+        posix.ftruncate(number, length)
+    finally:
+        posix.close(number)
+
+
 def put(stand_in: dict[Any, Any]) -> None:
-    """Have each of these functions replaced by its stand-in, under whatever name a module has it."""
+    """Have each of these functions replaced by its stand-in, wherever a module or one of its tables holds it."""
     for old, new in stand_in.items():
         update_wrapper(new, old)
         del new.__wrapped__
         for able in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks, os.supports_effective_ids):
             if old in able:
                 able.add(new)
-    by_identity = {id(old): new for old, new in stand_in.items()}
-    for module in list(sys.modules.values()):
-        names = vars(module) if module else {}
-        for name, value in list(names.items()):
-            if id(value) in by_identity and not module.__name__.startswith("score_distill."):
-                names[name] = by_identity[id(value)]
+    own = {id(vars(module)) for name, module in sys.modules.items() if name.startswith("score_distill.") and module}
+    for old, new in stand_in.items():
+        for holder in gc.get_referrers(old):
+            if type(holder) is dict and id(holder) not in own:
+                holder.update({name: new for name, value in holder.items() if value is old})

@@ -12,7 +12,6 @@ import ctypes
 import json
 import os
 import platform
-import random
 import signal
 import socket
 import struct
@@ -22,7 +21,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from score_distill.sandbox import errors, threads
+from score_distill.sandbox import chance, errors, threads
 from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.outcome import shorten
 from score_distill.sandbox.places import PLACE, Places
@@ -87,8 +86,7 @@ class Session:
         self._streams.begin()
         self._bind(step["tools"])
         if (seed := step.get("seed")) is not None:
-            random.seed(seed)
-            _seed_numpy(seed)
+            chance.begin(seed)
         self._steps += 1
         self._code, self._source = step["code"], errors.remember(step["code"], self._steps)
         try:
@@ -162,13 +160,6 @@ class Session:
     def _failure(self, error: BaseException) -> dict[str, Any]:
         text = errors.described(error, self._code, self._source)
         return {"error": type(error).__name__, "line": shorten(text, self._line_chars)}
-
-
-def _seed_numpy(seed: int) -> None:
-    """Its global generator, and where each generator without a seed takes one from, which is the machine's entropy."""
-    if numpy := sys.modules.get("numpy.random"):
-        numpy.seed(seed % 2**32)
-        sys.modules["numpy.random.bit_generator"].randbits = random.Random(seed).getrandbits  # type: ignore[attr-defined]
 
 
 def _disarm() -> None:

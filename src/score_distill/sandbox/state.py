@@ -20,7 +20,7 @@ from operator import itemgetter
 from time import process_time
 from typing import Any
 
-from score_distill.sandbox import kinds_science
+from score_distill.sandbox import chance, kinds_science
 from score_distill.sandbox.kinds import SCALARS, Bag, Buffer, Memory, Parts, Reader, Unknown
 from score_distill.sandbox.kinds_standard import KINDS
 
@@ -62,7 +62,7 @@ def _roots(namespace: Mapping[str, Any]) -> list[Any]:
     limits = (sys.getrecursionlimit(), sys.get_int_max_str_digits())
     settings = [limits, decimal.Context.__repr__(decimal.getcontext()), sorted(os.environ.items())]
     settings += kinds_science.settings()
-    return [variables, _at_once(random.getstate()), *map(_at_once, settings)]
+    return [variables, _at_once(random.getstate()), _at_once(chance.state()), *map(_at_once, settings)]
 
 
 def _logging() -> list[Any]:
