@@ -3,11 +3,15 @@
 import json
 
 import pytest
-from tests.unit.kubernetes.world import NOW, ORDER, UID, EnvState, come_to, kinds, one_pass, run
+from pydantic import BaseModel, create_model
+from tests.unit.kubernetes.world import NOW, ORDER, UID, Body, EnvState, come_to, kinds, one_pass, run
 
 from score_distill.contract import StageConfig, Summary
+from score_distill.executors.kubernetes import models
+from score_distill.executors.kubernetes.names import Owner
 from score_distill.executors.kubernetes.reconcile import Measured, reconcile
 from score_distill.executors.kubernetes.settings import Settings
+from score_distill.manifest import parse
 
 
 def test_every_object_belongs_to_the_run_and_its_pods_are_restricted() -> None:
@@ -133,3 +137,30 @@ def test_the_claim_of_a_corpus_is_mounted_where_it_is_read() -> None:
     pod = world.jobs["one-prepare-1"]["spec"]["template"]["spec"]
     [mount] = [one for one in pod["containers"][0]["volumeMounts"] if one["name"].startswith("claim-")]
     assert (mount["mountPath"], mount["readOnly"]) == ("/claims/pages", True)
+
+
+def newer(part: BaseModel) -> BaseModel:
+    """The same words of a manifest, read by an operator that knows one more field with a default."""
+    cls = create_model(f"Newer{type(part).__name__}", __base__=type(part), later=(int, 7))
+    return cls.model_validate(part.model_dump(exclude_unset=True))
+
+
+@pytest.mark.parametrize("spec", [{}, {"scheduling": {"nodeSelector": {"pool": "a"}}, "images": {"worker": "w:1"}}])
+@pytest.mark.parametrize("part", ["teacher", "student", "scheduling", "images", "resources"])
+def test_a_field_that_a_newer_operator_knows_starts_no_model_anew(part: str, spec: Body) -> None:
+    def made(owner: Owner) -> list[str]:
+        return [models.made_of(owner, "teacher"), models.made_of(owner, "student")]
+
+    body = run(**spec)
+    owner = Owner(parse({name: body[name] for name in ("apiVersion", "kind", "metadata", "spec")}), UID)
+    told = owner.run.spec
+    later: BaseModel = newer(getattr(told, part))
+    if part == "resources":
+        later = told.resources.model_copy(
+            update={role: newer(told.resources.teacher) for role in ("teacher", "student")}
+        )
+    upgraded = owner.run.model_copy(update={"spec": told.model_copy(update={part: later})})
+    assert made(Owner(upgraded, UID)) == made(owner)
+    moved = told.scheduling.model_copy(update={"node_selector": {"pool": "b"}})
+    changed = owner.run.model_copy(update={"spec": told.model_copy(update={"scheduling": moved})})
+    assert not {*made(Owner(changed, UID))} & {*made(owner)}

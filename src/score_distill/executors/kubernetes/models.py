@@ -84,12 +84,15 @@ def objects(owner: Owner, role: Role, settings: Settings) -> list[Body]:
 
 
 def made_of(owner: Owner, role: Role) -> str:
-    """What a change of the manifest may change in a model's pods; a newer operator alone does not start them anew."""
+    """What a change of the manifest may change in a model's pods; a newer operator alone does not start them anew.
+
+    Without defaults, so that a field which a newer operator knows, and the manifest does not give, changes nothing.
+    """
     spec = owner.run.spec
     model = spec.student if role == "student" else spec.teacher
     size = spec.resources.student if role == "student" else spec.resources.teacher
     parts = (model, size, spec.scheduling, spec.images)
-    told = "\n".join(part.model_dump_json(by_alias=True) for part in parts)
+    told = "\n".join(part.model_dump_json(by_alias=True, exclude_defaults=True) for part in parts)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
