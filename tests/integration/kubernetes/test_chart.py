@@ -313,3 +313,37 @@ def test_an_upgrade_upgrades_the_crd_and_an_end_leaves_it(helmed: Helm, plane: C
     assert "newer" in definitions.read_custom_resource_definition(CRD).spec.names.short_names
     helmed("uninstall", NAME, "--namespace", OPERATORS)
     definitions.read_custom_resource_definition(CRD)
+
+
+READ, WRITE = {"get", "list", "watch"}, {"create", "delete", "deletecollection", "patch", "update"}
+
+
+@pytest.mark.parametrize(("role", "may"), [("view", READ), ("edit", READ | WRITE), ("admin", READ | WRITE)])
+def test_who_may_view_edit_or_administer_a_namespace_may_its_runs_but_not_what_the_operator_says_of_them(
+    helmed: Helm, plane: ControlPlane, role: str, may: set[str]
+) -> None:
+    api, user = plane.client(), f"{role}-of-a"
+    rbac, reviews = client.RbacAuthorizationV1Api(api), client.AuthorizationV1Api(api)
+    binding = {
+        "metadata": {"name": user},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    }
+    rbac.create_namespaced_role_binding("team-a", binding)
+
+    def allowed(namespace: str, subresource: str = "") -> set[str]:
+        asked = {"group": GROUP, "resource": "distillationruns", "subresource": subresource, "namespace": namespace}
+        return {
+            verb
+            for verb in READ | WRITE
+            if reviews.create_subject_access_review(
+                {"spec": {"user": user, "resourceAttributes": {**asked, "verb": verb}}}
+            ).status.allowed
+        }
+
+    def has_its_rights() -> None:
+        assert allowed("team-a") == may
+
+    eventually(has_its_rights)
+    assert allowed("team-a", "status") <= READ
+    assert allowed("team-b") == set()
