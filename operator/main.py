@@ -42,6 +42,9 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
     settings.posting.enabled = False
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
+    settings.watching.chunk_size = 500
+    for kind in (JOBS, DEPLOYMENTS, REPLICA_SETS, PODS):
+        settings.watching.label_selectors[kind] = UID
     try:
         config.load_incluster_config()
     except config.ConfigException:

@@ -138,3 +138,29 @@ def test_every_version_that_was_heard_of_is_remembered_until_it_is_gone() -> Non
     assert set(found.versions["Job"]) == {"job", "f"}
     found.drop("Job", thing("f"))
     assert found.versions["Job"] == {"job": "1"}
+
+
+def test_what_no_pass_reads_is_not_kept() -> None:
+    big = {"managedFields": ["x" * 9000], "annotations": {"made-of": "a"}}
+    containers = [{"name": "stage", "image": "i", "env": ["e"], "resources": {"limits": {"nvidia.com/gpu": "1"}}}]
+    pod = thing("stage-pod", reference("Job", "job"), **big)
+    pod |= {"spec": {"nodeName": "n", "volumes": ["v"], "containers": containers}, "status": {"phase": "Running"}}
+    job = thing("job", BY_RUN, **big)
+    job["spec"] = {"suspend": True, "parallelism": 2, "completions": 2, "template": {"spec": pod["spec"]}}
+    found = known(("Job", job), ("Pod", pod)).children(RUN)
+    kept = [{"name": "stage", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]
+    assert found.pods[0]["spec"] == {"nodeName": "n", "containers": kept}
+    assert found.jobs[0]["spec"] == {"suspend": True, "parallelism": 2, "template": {"spec": {"containers": kept}}}
+    assert {"managedFields"} & {*found.pods[0]["metadata"], *found.jobs[0]["metadata"]} == set()
+    assert found.pods[0]["status"] == {"phase": "Running"}
+
+
+def test_jobs_and_pods_of_a_finished_run_leave_and_their_versions_stay() -> None:
+    found = known(*CHILDREN)
+    found.settle(RUN)
+    assert names(found) == {"deployment", "model-pod"}
+    assert set(found.versions["Job"]) == {"job"}
+    assert set(found.versions["Pod"]) == {"stage-pod", "model-pod"}
+    found.drop(*CHILDREN[0])
+    found.drop(*CHILDREN[1])
+    assert names(found) == {"deployment", "model-pod"}

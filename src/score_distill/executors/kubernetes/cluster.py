@@ -20,6 +20,7 @@ from score_distill.errors import Infrastructure
 from score_distill.executors.kubernetes.names import MANAGER, Body, Owner, owned
 
 SECONDS = 30.0
+PAGE = 500
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 PLACES = {
     "ConfigMap": ("/api/v1", "configmaps"),
@@ -134,8 +135,14 @@ class Cluster:
         paths = [f"{group}/namespaces/{name}/{plural}" for name in namespaces] or [f"{group}/{plural}"]
         found: dict[str, str] = {}
         for path in paths:
-            listed = self._call("GET", path, query=[("labelSelector", label)], accept=METADATA)
-            found |= {one["metadata"]["uid"]: one["metadata"]["resourceVersion"] for one in listed.get("items") or ()}
+            query = [("labelSelector", label), ("limit", str(PAGE))]
+            more = ""
+            while True:
+                listed = self._call("GET", path, query=[*query, ("continue", more)] if more else query, accept=METADATA)
+                told = [one["metadata"] for one in listed.get("items") or ()]
+                found |= {one["uid"]: one["resourceVersion"] for one in told}
+                if not (more := listed.get("metadata", {}).get("continue", "")):
+                    break
         return found
 
     def _get(self, path: str) -> Body | None:

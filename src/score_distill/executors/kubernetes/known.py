@@ -24,6 +24,13 @@ MAKERS = {
 }
 """By what the objects of a kind are made that a run has, as groups and kinds."""
 KINDS = (KIND, *MAKERS)
+METADATA = ("name", "namespace", "uid", "labels", "annotations", "ownerReferences", "deletionTimestamp")
+SPEC = {
+    "Job": ("suspend", "parallelism"),
+    "Deployment": (),
+    "ReplicaSet": (),
+    "Pod": ("nodeName",),
+}
 
 
 def key_of(run: Body) -> Key:
@@ -36,6 +43,28 @@ def maker_of(kind: str, body: Body) -> Maker | None:
         if one.get("controller") and (one["apiVersion"].rpartition("/")[0], one["kind"]) in MAKERS[kind]:
             return body["metadata"]["namespace"], one["kind"], one["uid"]
     return None
+
+
+def trimmed(kind: str, body: Body) -> Body:
+    """What passes read of a child."""
+    metadata = {name: body["metadata"][name] for name in METADATA if name in body["metadata"]}
+    spec = body.get("spec") or {}
+    kept = {name: spec[name] for name in SPEC[kind] if name in spec}
+    if kind == "Pod":
+        kept |= _containers(spec)
+    if kind == "Job":
+        kept["template"] = {"spec": _containers(spec.get("template", {}).get("spec", {}))}
+    status = {} if kind == "ReplicaSet" else body.get("status") or {}
+    return {"kind": kind, "metadata": metadata, "spec": kept, "status": status}
+
+
+def _containers(pod: Body) -> Body:
+    found = pod.get("containers") or ()
+    return {"containers": [{"name": one["name"], "resources": one.get("resources") or {}} for one in found]}
+
+
+def without(body: Body, *names: str) -> Body:
+    return {**body, "metadata": {name: value for name, value in body["metadata"].items() if name not in names}}
 
 
 class Known:
@@ -55,16 +84,19 @@ class Known:
         uid = body["metadata"]["uid"]
         self.versions[kind][uid] = body["metadata"]["resourceVersion"]
         if kind == KIND:
-            self.runs[key_of(body)] = body
+            self.runs[key_of(body)] = without(body, "managedFields")
         elif (maker := maker_of(kind, body)) is not None:
             self._maker_of[uid] = maker
-            self._made[kind][maker][uid] = {**body, "kind": kind}
+            self._made[kind][maker][uid] = trimmed(kind, body)
 
     def drop(self, kind: str, body: Body) -> None:
         """The object is gone."""
         uid = body["metadata"]["uid"]
         self.versions[kind].pop(uid, None)
         self.runs.pop(key_of(body), None)
+        self._take_out(kind, uid)
+
+    def _take_out(self, kind: str, uid: str) -> None:
         if (maker := self._maker_of.pop(uid, None)) is not None:
             del self._made[kind][maker][uid]
             if not self._made[kind][maker]:
@@ -93,6 +125,14 @@ class Known:
         self._makers[run] = makers
         self._run_of |= dict.fromkeys(makers, run)
         return Children(jobs, [pod for maker in sorted(makers) for pod in self._of("Pod", maker)], deployments)
+
+    def settle(self, run: Key) -> None:
+        """The run is finished, and its status has all that its steps said: Jobs and pods need not be kept for it."""
+        namespace, uid = run
+        for job in list(self._of("Job", (namespace, KIND, uid))):
+            for pod in list(self._of("Pod", (namespace, "Job", job["metadata"]["uid"]))):
+                self._take_out("Pod", pod["metadata"]["uid"])
+            self._take_out("Job", job["metadata"]["uid"])
 
     def forget(self, run: Key) -> None:
         """The run is gone."""

@@ -20,7 +20,7 @@ from score_distill.executors.kubernetes.freshness import Freshness
 from score_distill.executors.kubernetes.known import KINDS, Key, Known
 from score_distill.executors.kubernetes.names import UID, Body
 from score_distill.executors.kubernetes.observe import Children, ended_shards
-from score_distill.executors.kubernetes.reconcile import Changes, Measured, dumped, reconcile, running
+from score_distill.executors.kubernetes.reconcile import Changes, Measured, dumped, reconcile, running, succeeded
 from score_distill.executors.kubernetes.settings import Settings
 from score_distill.executors.kubernetes.workqueue import WorkQueue
 
@@ -92,6 +92,8 @@ class Operator:
             self.asking.forget(run)
             return None
         self._seen[run] = body
+        if succeeded(body):
+            self.known.settle(run)
         children = self.known.children(run)
         answers, asked = self.asking.look(run, running(children, time.time()))
         measured = _measured([*answers, *ended_shards(children)], asked)

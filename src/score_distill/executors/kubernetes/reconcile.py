@@ -117,6 +117,10 @@ def _again(action: object, now: float) -> float | None:
             return PROGRESS_SECONDS
 
 
+def succeeded(run: Body) -> bool:
+    return _finished(Status.model_validate(run.get("status") or {})) is not None
+
+
 def _finished(status: Status) -> float | None:
     """When a run succeeded. It stays so, whatever its spec says later; what failed is tried again when that changes."""
     found = [one for one in status.conditions if one.type == "Succeeded" and one.status == "True"]
