@@ -72,8 +72,8 @@ RULES: dict[str, list[Rule]] = {
     "Student": [_remote("model")],
     "Teacher": [
         rule(
-            "[has(self.ref), has(self.model), has(self.endpoint)].filter(given, given).size() == 1",
-            "teacher: give exactly one of ref, model, endpoint",
+            "has(self.model) != has(self.endpoint)",
+            "teacher: give exactly one of model, endpoint",
         ),
         _remote("model"),
     ],

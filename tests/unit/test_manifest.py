@@ -64,7 +64,7 @@ ONE_FAULT = [
     ({"method": {"rl": None}}, "spec.method.rl: null; must be a mapping"),
     ({"artifacts": {}}, "spec.artifacts.uri: missing; must be given (where everything is kept: a folder, "),
     ({"artifacts": {"uri": "a b"}}, 'spec.artifacts.uri: "a b"; must not contain spaces'),
-    ({"teacher": {}}, "spec.teacher: {}; give exactly one of ref, model, endpoint (found none)"),
+    ({"teacher": {}}, "spec.teacher: {}; give exactly one of model, endpoint (found none)"),
     (
         {"method": {"rl": {"rewards": {"final": 0.1}}}},
         "spec.method.rl.rewards: {final: 0.1}; rewards must not grow from final over key to avoid",
@@ -135,6 +135,11 @@ def test_fields_that_contradict_each_other_are_a_fault(spec: dict[str, Any], lin
     assert found.startswith(line)
 
 
+@pytest.mark.parametrize("more", [{}, {"model": "t"}, {"endpoint": {"url": "https://a/v1", "model": "m"}}])
+def test_a_teacher_that_runs_share_is_refused_while_there_is_none(more: dict[str, Any]) -> None:
+    assert any(one.startswith("spec.teacher.ref: ") for one in faults(teacher={"ref": {"name": "qwen"}, **more}))
+
+
 def test_a_dev_split_of_nothing_is_fine_without_rl() -> None:
     parse(manifest(method={"split": {"dev": 0}, "rl": {"enabled": False}}))
 
@@ -155,8 +160,8 @@ def test_every_fault_is_told_at_once() -> None:
         "spec.student.model",
         "spec.tasks.eval",
         "spec.tasks.train.fromat",
-        "spec.teacher",
         "spec.teacher.concurrency",
+        "spec.teacher.ref",
     ]
 
 

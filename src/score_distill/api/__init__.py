@@ -33,7 +33,6 @@ from score_distill.api.models import (
     Serving,
     Student,
     Teacher,
-    TeacherRef,
 )
 from score_distill.api.resources import (
     Amounts,
@@ -134,7 +133,6 @@ __all__ = [
     "TaskSet",
     "Tasks",
     "Teacher",
-    "TeacherRef",
     "Toleration",
     "Trainer",
     "Training",

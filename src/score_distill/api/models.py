@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
 
-from score_distill.api.base import LIST_TYPE, Model, Name, SecretKey, Uri
+from score_distill.api.base import LIST_TYPE, Model, SecretKey, Uri
 
 
 class Serving(Model):
@@ -34,10 +34,6 @@ class Student(Model):
     model: Uri = Field(description="hf://, s3://, pvc://, file:// or a path beside the manifest")
     prompt: PromptStyle = Field("Instructions", description=PROMPT_REASON)
     serving: Serving = Serving()
-
-
-class TeacherRef(Model):
-    name: Name = Field(description="of the Teacher")
 
 
 HEADER = r"^[A-Za-z0-9][-_A-Za-z0-9]*$"
@@ -109,9 +105,8 @@ class Endpoint(Model):
 
 
 class Teacher(Model):
-    """Exactly one of ref, model and endpoint."""
+    """Exactly one of model and endpoint."""
 
-    ref: TeacherRef | None = Field(None, description="a Teacher that runs share")
     model: Uri | None = Field(None, description="served for this run alone")
     endpoint: Endpoint | None = Field(None, description="any OpenAI-compatible endpoint")
     prompt: PromptStyle = Field("Instructions", description=PROMPT_REASON)
@@ -120,7 +115,7 @@ class Teacher(Model):
 
     @model_validator(mode="after")
     def one_source(self) -> Self:
-        given = [name for name in ("ref", "model", "endpoint") if getattr(self, name) is not None]
+        given = [name for name in ("model", "endpoint") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of ref, model, endpoint (found {', '.join(given) or 'none'})")
+            raise ValueError(f"give exactly one of model, endpoint (found {', '.join(given) or 'none'})")
         return self

@@ -86,11 +86,6 @@ async def preflight(site: RunPaths, steps: Collection[Step]) -> None:
 
 def _unsupported(site: RunPaths) -> Iterator[str]:
     spec = site.run.spec
-    if spec.teacher.ref is not None:
-        yield (
-            f"spec.teacher.ref: {spec.teacher.ref.name}; shared Teachers are a cluster's; on one machine give "
-            "spec.teacher.model or spec.teacher.endpoint"
-        )
     if spec.resources.trainer.nodes > 1:
         yield f"spec.resources.trainer.nodes: {spec.resources.trainer.nodes}; must be 1 on one machine"
     if site.machine.gpus and spec.resources.trainer.processes_per_node > site.machine.gpus:

@@ -144,11 +144,6 @@ async def test_only_what_is_left_to_do_is_looked_at(home: Path) -> None:
     await preflight(one, [step for step in steps_of(one.run.spec) if step.name == "sft"])
 
 
-async def test_a_shared_teacher_is_a_clusters(home: Path) -> None:
-    (found,) = await faults(site(home, teacher={"ref": {"name": "qwen"}}))
-    assert found.startswith("spec.teacher.ref: qwen; shared Teachers are a cluster's; on one machine give ")
-
-
 async def test_a_teacher_that_scores_has_the_students_vocabulary(home: Path) -> None:
     one = site(home, method={"rl": {"controls": ["OnPolicyDistillation"]}})
     for role, words in (("student", ["a", "b"]), ("teacher", ["b", "a"])):
