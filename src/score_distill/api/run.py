@@ -1,10 +1,10 @@
 """The DistillationRun itself, and which of its fields may change while it is under way."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from score_distill.api.base import LIST_TYPE, Count, Model, Name, Uri
+from score_distill.api.base import LABEL, LIST_TYPE, Count, Model, Name, Uri
 from score_distill.api.method import Method
 from score_distill.api.models import Student, Teacher
 from score_distill.api.resources import Images, Resources, Scheduling
@@ -91,7 +91,7 @@ class Metadata(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     name: Name
-    namespace: Name = "default"
+    namespace: Annotated[str, StringConstraints(pattern=LABEL, max_length=63)] = "default"
 
 
 class DistillationRun(Model):

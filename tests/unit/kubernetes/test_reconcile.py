@@ -317,3 +317,12 @@ def test_what_happened_is_worth_an_event_once() -> None:
     assert list(news(after, Status.model_validate(body["status"]))) == [
         ("Normal", "StepStarted", "step sft, attempt 2")
     ]
+
+
+@pytest.mark.parametrize("namespace", ["a", "0", "n" * 53, "n" * 63, "7-" * 31 + "7"])
+def test_a_run_lives_in_any_namespace_that_kubernetes_has(namespace: str) -> None:
+    world, body = EnvState(), run()
+    body["metadata"]["namespace"] = namespace
+    changes = one_pass(world, body)
+    assert condition(body, "Accepted")["status"] == "True"
+    assert {one["metadata"]["namespace"] for one in changes.apply} == {namespace}
