@@ -1,13 +1,18 @@
 """Whom the pods of a run may reach, and who may reach them."""
 
 from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.unit.kubernetes.world import NOW, SETTINGS, UID, Body, run
 
 from score_distill.executors.kubernetes.observe import Children
 from score_distill.executors.kubernetes.reconcile import Measured, reconcile
+
+ROOT = Path(__file__).parents[3]
 
 
 def policies(**spec: Any) -> dict[str, Body]:
@@ -51,3 +56,28 @@ def test_a_teacher_of_the_users_is_reached_by_its_port_and_no_nodes_keys_are(url
     last = policies(teacher={"endpoint": {"url": url, "model": "m"}})["one-stages"]["egress"][-1]
     assert last["ports"] == [{"port": port, "protocol": "TCP"}]
     assert last["to"][0]["ipBlock"]["except"] == ["169.254.0.0/16"]
+
+
+METADATA = ["169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "fd20:ce::254", "fe80::a9fe:a9fe"]
+
+
+def allowed(peers: list[Body], address: str) -> bool:
+    """Whether a network that enforces these peers lets a pod reach an address."""
+    target = ip_address(address)
+    blocks = [one["ipBlock"] for one in peers]
+    return any(
+        target in ip_network(one["cidr"]) and not any(target in ip_network(cut) for cut in one["except"])
+        for one in blocks
+    )
+
+
+@pytest.mark.parametrize("address", METADATA)
+def test_no_default_lets_a_pod_reach_where_clouds_give_keys_away(address: str) -> None:
+    values = yaml.safe_load((ROOT / "charts/score-operator/values.yaml").read_text())
+    [by_default] = values["networkPolicy"]["runs"]["egress"]
+    endpoint = policies(teacher={"endpoint": {"url": "https://api/v1", "model": "m"}})["one-stages"]["egress"][-1]
+    for peers in (by_default["to"], endpoint["to"]):
+        assert not allowed(peers, address)
+        assert allowed(peers, "10.0.0.7")
+        assert allowed(peers, "2001:db8::1")
+        assert allowed(peers, "fd00::7")

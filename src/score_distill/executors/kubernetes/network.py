@@ -12,9 +12,9 @@ from score_distill.executors.kubernetes.steps import PORT as PROGRESS
 
 ANYWHERE: list[Body] = [
     {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
-    {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}},
+    {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]}},
 ]
-"""But not the address at which clouds give a node's keys away."""
+"""But not the addresses at which clouds give a node's keys away: link-local ones, and IPv6 ones of AWS and Google."""
 DNS: Body = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
 
 
