@@ -265,6 +265,15 @@ ONCE: dict[str, tuple[Callable[[], web.Response], type[Exception], str]] = {
     "billing limit": (lambda: error(429, "billing_hard_limit_reached"), QuotaSpent, "quota.*words"),
     "billing limit, 400": (lambda: error(400, "billing_hard_limit_reached"), QuotaSpent, "quota.*words"),
     "quota, 403": (lambda: error(403, "insufficient_quota"), QuotaSpent, "quota.*words"),
+    "budget of a gateway": (lambda: error(429, "429", kind="budget_exceeded"), QuotaSpent, "quota.*words"),
+    "budget of a gateway, 400": (lambda: error(400, "400", kind="budget_exceeded"), QuotaSpent, "quota.*words"),
+    "quota, AWS": (
+        lambda: web.json_response(
+            {"__type": "com.amazon#ServiceQuotaExceededException", "message": "words"}, status=400
+        ),
+        QuotaSpent,
+        "quota.*words",
+    ),
     "payment required": (lambda: error(402, None), QuotaSpent, "402.*quota.*words"),
     "come back tomorrow": (lambda: error(429, "rate_limit", Retry_After="86400"), QuotaSpent, "quota.*words"),
     "come back at a far date": (lambda: error(429, None, Retry_After=far()), QuotaSpent, "quota.*words"),
@@ -275,6 +284,14 @@ ONCE: dict[str, tuple[Callable[[], web.Response], type[Exception], str]] = {
     "too large for the context": (lambda: error(413, "tokens_limit_reached"), ContextOverflow, "words"),
     "context, a code": (lambda: error(400, "context_length_exceeded"), ContextOverflow, "words"),
     "context, llama.cpp": (lambda: error(400, 400, kind="exceed_context_size_error"), ContextOverflow, "words"),
+    "context, Anthropic": (lambda: error(400, None, "prompt is too long: 9 tokens > 8"), ContextOverflow, "9 tokens"),
+    "context, Bedrock": (lambda: error(400, None, "Input is too long for requested model."), ContextOverflow, "long"),
+    "context, LiteLLM": (lambda: error(400, "400", "litellm.ContextWindowExceededError"), ContextOverflow, "Window"),
+    "context, TGI": (
+        lambda: error(422, None, "`inputs` tokens + `max_new_tokens` must be <= 8"),
+        ContextOverflow,
+        "must be <= 8",
+    ),
     "content filter": (lambda: error(400, "content_filter", "temperature"), RequestRefused, "temperature"),
     "content filter, 403": (lambda: error(403, "content_policy_violation"), RequestRefused, "words"),
     "wrong key": (lambda: error(401, "invalid_api_key"), EndpointRefused, "invalidapikey.*the key was refused"),

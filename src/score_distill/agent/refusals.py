@@ -17,6 +17,7 @@ from score_distill.errors import BadInput, Infrastructure
 QUOTA = frozenset(
     {"insufficientquota", "quotaexceeded", "exceededcurrentquotaerror", "paymentrequired", "accountdeactivated"}
     | {"insufficientbalance", "insufficientcredits", "creditbalancetoolow", "insufficientfunds", "arrearage"}
+    | {"budgetexceeded", "servicequotaexceededexception"}
 )
 CONTEXT = frozenset(
     {"contextlengthexceeded", "exceedcontextsizeerror", "contextwindowexceeded", "tokenslimitreached"}
@@ -33,7 +34,10 @@ NEVER = frozenset({501, 505})  # errors of a server that no second try mends
 
 
 LONGEST_PAUSE = 300.0  # a server that asks for more is not waited for
-TOO_LONG = re.compile(r"context.length|maximum model length")  # of servers whose context errors have no code
+TOO_LONG = re.compile(  # of servers whose context errors have no code
+    r"context.length|maximum model length|prompt is too long|Input is too long|ContextWindowExceeded"
+    r"|`inputs` tokens \+ `max_new_tokens` must be"
+)
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ def error_of(what: str, status: int, refusal: Refusal, retry_after: float, said:
     if status in (401, 403):
         told = f" ({', '.join(sorted(codes))})" if codes else ""
         return EndpointRefused(f"{what}{told}: the key was refused; check the endpoint's apiKeySecret and headers")
-    if status in (400, 413, 422) and (codes & CONTEXT or (status == 400 and TOO_LONG.search(said))):
+    if status in (400, 413, 422) and (codes & CONTEXT or (status != 413 and TOO_LONG.search(said))):
         return ContextOverflow(said)
     if refusal.param == "model" or codes & NO_MODEL:
         return EndpointRefused(f"{what}: {said}")
@@ -153,9 +157,9 @@ def _parts(error: Mapping[str, Any], depth: int = 3) -> Iterator[Mapping[str, An
 
 
 def _codes(part: Mapping[str, Any]) -> Iterator[str]:
-    for name in ("code", "type", "status", "reason"):
+    for name in ("code", "type", "status", "reason", "error_type", "__type"):
         if isinstance(value := part.get(name), str):
-            yield re.sub(r"[^a-z]", "", value.lower())
+            yield re.sub(r"[^a-z]", "", value.rpartition("#")[2].lower())
     if "flagged_input" in part:
         yield "flagged"
 
