@@ -1,6 +1,5 @@
 """A model's server that does not come up, on a real API server: the run says why, by what the kubelet says of it."""
 
-import asyncio
 import logging
 
 import pytest
@@ -15,12 +14,10 @@ from score_distill.executors.kubernetes.passes import Operator
 BACK_OFF = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
 
 
-def one_pass(namespace: Namespace, uid: str) -> dict[str, Body]:
+def one_pass(namespace: Namespace) -> dict[str, Body]:
     """Of an operator that has just begun; the conditions afterwards by type."""
     operator = Operator(Cluster(namespace.api), SETTINGS, logging.getLogger("test"))
-    operator.sees({uid: [namespace.run()]}, *namespace.children())
-    asyncio.run(operator.reconcile(uid))
-    return {one["type"]: dict(one) for one in namespace.run()["status"]["conditions"]}
+    return {one["type"]: dict(one) for one in namespace.one_pass(operator)["conditions"]}
 
 
 def says_of_its_server(namespace: Namespace, terminated: Body) -> None:
@@ -46,10 +43,10 @@ def test_a_server_that_ends_before_it_is_ready_is_told(
     control_plane: ControlPlane, terminated: Body, reason: str, words: str
 ) -> None:
     namespace = Namespace(control_plane)
-    uid = namespace.begin()["metadata"]["uid"]
-    one_pass(namespace, uid)
+    namespace.begin()
+    one_pass(namespace)
     eventually(lambda: says_of_its_server(namespace, terminated))
-    found = one_pass(namespace, uid)
+    found = one_pass(namespace)
     for kind in ("TeacherReady", "Succeeded"):
         assert (found[kind]["reason"], words in found[kind]["message"]) == (reason, True)
     if reason == "ServingArgsRefused":
