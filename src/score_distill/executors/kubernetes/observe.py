@@ -8,8 +8,18 @@ from score_distill.contract import Progress, Summary
 from score_distill.control.plan import Done, done_with
 from score_distill.control.policy import Ending, Observed, Record, ServerState
 from score_distill.errors import Exit
-from score_distill.executors.kubernetes.endings import condition, ended, ending, lost, summary, told
+from score_distill.executors.kubernetes.endings import (
+    LOST_SECONDS,
+    condition,
+    ended,
+    ending,
+    lost,
+    seconds,
+    summary,
+    told,
+)
 from score_distill.executors.kubernetes.names import ATTEMPT, QUEUE, ROLE, SERVER, STEP, Body, owned
+from score_distill.executors.kubernetes.pods import GRACE_SECONDS
 
 USAGE = 2
 """The exit code of argparse, and so of vLLM, for arguments that it does not take."""
@@ -99,7 +109,8 @@ def observe(
         elif job:
             records[name] = record.started(attempt)
         else:
-            records[name] = record
+            taken = [_attempt(one) for one in children.jobs if label(one, STEP) == name and held(one, now)]
+            records[name] = replace(record, attempt=max([record.attempt, *taken]))
     servers = {"sandbox": ServerState(True)}
     for role in ("teacher", "student"):
         servers[role] = ServerState(True) if role == "teacher" and endpoint else _server(role, children)
@@ -107,6 +118,10 @@ def observe(
     troubles = [found for pod in children.pods if (found := trouble(pod, label(pod, ROLE) in answered)) is not None]
     troubles += [found for job in newest.values() if (found := queued(job)) is not None]
     leaving = {label(pod, STEP) for pod in children.pods_for("stage") if not ended(pod) and not lost(pod, now)}
+    going = [job for job in children.jobs if "deletionTimestamp" in job["metadata"] and not over(job)]
+    leaving |= {
+        name for job in going if (name := label(job, STEP)) in records and _attempt(job) > records[name].attempt
+    }
     observed = Observed(done, records, servers, leaving=leaving)
     return Seen(observed, summaries, troubles[0] if troubles else None)
 
@@ -134,6 +149,12 @@ def _record(step: StepStatus, now: float, retry: bool) -> Record:
 
 def _attempt(body: Body) -> int:
     return int(label(body, ATTEMPT) or 0)
+
+
+def held(job: Body, now: float) -> bool:
+    """Whether a Job should be gone long ago and is not: a pod of it, or a finalizer, keeps its name taken."""
+    deleted = job["metadata"].get("deletionTimestamp")
+    return deleted is not None and not over(job) and now > seconds(deleted) + GRACE_SECONDS + LOST_SECONDS
 
 
 def forsaken(children: Children, now: float) -> list[Body]:

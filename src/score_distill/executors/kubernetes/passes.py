@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from kubernetes.client.exceptions import ApiException
@@ -26,15 +26,17 @@ from score_distill.executors.kubernetes.workqueue import WorkQueue
 
 
 class Operator:
-    def __init__(self, cluster: Cluster, settings: Settings, logger: logging.Logger) -> None:
-        self._cluster, self._settings, self._logger = cluster, settings, logger
+    def __init__(
+        self, cluster: Cluster, settings: Settings, logger: logging.Logger, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._cluster, self._settings, self._logger, self._clock = cluster, settings, logger, clock
         self.queue: WorkQueue[Key] = WorkQueue(self.reconcile, self._failed)
         self.known = Known()
         self.asking = Asking(self.queue.add)
         self._seen: dict[Key, Body] = {}
         metrics.QUEUE.set_function(lambda: len(self.queue))
         self._freshness: defaultdict[str, Freshness] = defaultdict(Freshness)
-        self._checked = time.time()
+        self._checked = clock()
         self._late: dict[str, int] = {}
         self._heard: dict[str, float] = {}
         for kind in KINDS:
@@ -61,7 +63,7 @@ class Operator:
 
     async def check_watches(self) -> None:
         """Compare what the watches brought with the API server; what it cannot say just now is no sign of deafness."""
-        self._checked = time.time()
+        self._checked = self._clock()
         for kind in KINDS:
             label = "" if kind == KIND else UID
             try:
@@ -95,13 +97,13 @@ class Operator:
         if succeeded(body):
             self.known.settle(run)
         children = self.known.children(run)
-        answers, asked = self.asking.look(run, running(children, time.time()))
+        answers, asked = self.asking.look(run, running(children, self._clock()))
         measured = _measured([*answers, *ended_shards(children)], asked)
         with metrics.RECONCILE.time():
             return await asyncio.to_thread(self._pass, body, children, measured)
 
     def _pass(self, body: Body, children: Children, measured: Measured) -> float | None:
-        now = time.time()
+        now = self._clock()
         changes = reconcile(body, children, measured, self._settings, now)
         try:
             self._carry_out(body, changes)
