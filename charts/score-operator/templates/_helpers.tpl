@@ -64,9 +64,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+# Events, claims, quotas and ranges are read only when something of a run waits, to say why.
 - apiGroups: [""]
   resources: [events]
-  verbs: [create]
+  verbs: [create, list]
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get]
+- apiGroups: [""]
+  resources: [limitranges, resourcequotas]
+  verbs: [list]
 # Keys of model servers are made once and never read.
 - apiGroups: [""]
   resources: [secrets]

@@ -28,7 +28,8 @@ MESSAGE = 1000
 GOING = ("Progressing", "Succeeded")
 NOTABLE = frozenset(
     {"InsufficientCapacity", "ImagePullFailed", "SecretMissing", "ConfigurationMissing", "CrashLoop", "ForeignObject"}
-    | {"ServingArgsRefused", "QuotaPending", "Forbidden", "StoreUnreachable", "StoreDenied", "StoreFull"}
+    | {"QuotaExceeded", "PolicyRefused", "MountFailed", "VolumePending"}
+    | {"ServingArgsRefused", "Forbidden", "StoreUnreachable", "StoreDenied", "StoreFull"}
 )
 CAUSES = frozenset({"StoreUnreachable", "StoreDenied", "StoreFull"})
 STOPPED = {Exit.BUDGET: "BudgetExceeded", Exit.CHANGED: "SpecChanged"}

@@ -39,7 +39,10 @@ RIGHTS = {
     ("networking.k8s.io", "networkpolicies"): {"create", "get", "patch"},
     ("", "pods"): {"list", "watch"},
     ("", "secrets"): {"create"},
-    ("", "events"): {"create"},
+    ("", "events"): {"create", "list"},
+    ("", "persistentvolumeclaims"): {"get"},
+    ("", "limitranges"): {"list"},
+    ("", "resourcequotas"): {"list"},
 }
 
 

@@ -139,6 +139,11 @@ PENDING: list[tuple[Body, str, str]] = [
         "0/3 node",
     ),
     (
+        {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "gates"}]},
+        "Queued",
+        "gates",
+    ),
+    (
         {"containerStatuses": [{"name": "stage", "state": {"waiting": {"reason": "ErrImagePull", "message": "no"}}}]},
         "ImagePullFailed",
         "no",

@@ -7,8 +7,8 @@ never touched: ForeignObject. Every request has a time limit.
 import base64
 import json
 import secrets
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +20,10 @@ from score_distill.errors import Infrastructure
 from score_distill.executors.kubernetes.names import MANAGER, Body, Owner, owned
 
 SECONDS = 30.0
+REFUSED = (403, 422)
+"""How admission says no; 422 is what a ValidatingAdmissionPolicy answers if it is not told otherwise."""
 PAGE = 500
+AUTHORIZATION = "authorization.k8s.io/v1"
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 PLACES = {
     "ConfigMap": ("/api/v1", "configmaps"),
@@ -32,12 +35,23 @@ PLACES = {
     "Deployment": ("/apis/apps/v1", "deployments"),
     "Job": ("/apis/batch/v1", "jobs"),
     "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies"),
+    "ResourceQuota": ("/api/v1", "resourcequotas"),
+    "LimitRange": ("/api/v1", "limitranges"),
+    "PersistentVolumeClaim": ("/api/v1", "persistentvolumeclaims"),
     "DistillationRun": (f"/apis/{GROUP}/{VERSION}", "distillationruns"),
 }
 
 
 class ForeignObject(Infrastructure):
     """An object of that name is there and belongs to somebody else."""
+
+
+class Refused(ApiException):
+    """The API server does not take an object: for want of a right, by a quota or by a policy."""
+
+    def __init__(self, kind: str, namespace: str, error: ApiException) -> None:
+        super().__init__(status=error.status, reason=error.reason)
+        self.kind, self.namespace = kind, namespace
 
 
 class Cluster:
@@ -54,18 +68,14 @@ class Cluster:
         """Make the object as ``body`` says, unless another's stands there."""
         kind, name = body["kind"], body["metadata"]["name"]
         path = _path(kind, body["metadata"])
-        there = self._get(path)
+        there = self.get(kind, body["metadata"])
         if there is not None and not owned(there, uid):
             raise ForeignObject(
                 f"{kind} {name} is there and does not belong to this run; remove it or give the run another name"
             )
-        self._call(
-            "PATCH",
-            path,
-            body,
-            query=[("fieldManager", MANAGER), ("force", "true")],
-            content="application/apply-patch+yaml",
-        )
+        query, content = [("fieldManager", MANAGER), ("force", "true")], "application/apply-patch+yaml"
+        with _making(kind, body["metadata"]):
+            self._call("PATCH", path, body, query=query, content=content)
         self._wrote("apply", kind)
 
     def create_keys(self, owner: Owner, roles: Iterable[str]) -> None:
@@ -74,7 +84,8 @@ class Cluster:
         data = {role: base64.b64encode(secrets.token_urlsafe(32).encode()).decode() for role in roles}
         body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data, "immutable": True}
         try:
-            self._call("POST", _path("Secret", {**metadata, "name": ""}).rstrip("/"), body)
+            with _making("Secret", metadata):
+                self._call("POST", _path("Secret", {**metadata, "name": ""}).rstrip("/"), body)
             self._wrote("create", "Secret")
         except ApiException as error:
             if error.status != 409:
@@ -129,6 +140,41 @@ class Cluster:
             self._call("POST", _path("Event", {**about, "name": ""}).rstrip("/"), body)
             self._wrote("create", "Event")
 
+    def all_of(self, kind: str, namespace: str) -> list[Body]:
+        """Of a kind of which a namespace has few."""
+        return self._items(kind, namespace, [("limit", str(PAGE))])
+
+    def events(self, metadata: Body) -> list[Body]:
+        """What was said of an object lately."""
+        about = f"involvedObject.uid={metadata['uid']}"
+        return self._items("Event", metadata["namespace"], [("fieldSelector", about), ("limit", str(PAGE))])
+
+    def _items(self, kind: str, namespace: str, query: list[tuple[str, str]]) -> list[Body]:
+        group, plural = PLACES[kind]
+        return list(self._call("GET", f"{group}/namespaces/{namespace}/{plural}", query=query).get("items") or ())
+
+    @staticmethod
+    def resource(kind: str) -> str:
+        """By which quotas count objects of a kind: ``jobs.batch``, ``secrets``."""
+        group, plural = PLACES[kind]
+        return f"{plural}.{group.split('/')[2]}" if group.startswith("/apis/") else plural
+
+    def may_make(self, kind: str, namespace: str) -> bool:
+        """Whether the operator has the right to, as the API server says."""
+        plural, _, group = self.resource(kind).partition(".")
+        verbs = ("create",) if kind == "Secret" else ("create", "patch")
+        for verb in verbs:
+            asked = {"namespace": namespace, "verb": verb, "group": group, "resource": plural}
+            body = {
+                "apiVersion": AUTHORIZATION,
+                "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": asked},
+            }
+            reviewed = self._call("POST", f"/apis/{AUTHORIZATION}/selfsubjectaccessreviews", body)
+            if not reviewed["status"]["allowed"]:
+                return False
+        return True
+
     def versions(self, kind: str, namespaces: Iterable[str], label: str = "") -> dict[str, str]:
         """The resourceVersion of every object by uid, in these namespaces or in all; of those that have the label."""
         group, plural = PLACES[kind]
@@ -145,9 +191,10 @@ class Cluster:
                     break
         return found
 
-    def _get(self, path: str) -> Body | None:
+    def get(self, kind: str, metadata: Body) -> Body | None:
+        """An object by its namespace and name, if it is there."""
         try:
-            return self._call("GET", path)
+            return self._call("GET", _path(kind, metadata))
         except ApiException as error:
             if error.status == 404:
                 return None
@@ -178,6 +225,17 @@ class Cluster:
             raise ApiException(status=reply.status, reason=f"{verb} {path}: {text[:1000]}")
         found = json.loads(text)
         return found if isinstance(found, dict) else {}
+
+
+@contextmanager
+def _making(kind: str, metadata: Body) -> Iterator[None]:
+    """Raise Refused where admission or a missing right says no."""
+    try:
+        yield
+    except ApiException as error:
+        if error.status not in REFUSED:
+            raise
+        raise Refused(kind, metadata["namespace"], error) from error
 
 
 def _path(kind: str, metadata: Body) -> str:

@@ -24,7 +24,8 @@ MAKERS = {
 }
 """By what the objects of a kind are made that a run has, as groups and kinds."""
 KINDS = (KIND, *MAKERS)
-METADATA = ("name", "namespace", "uid", "labels", "annotations", "ownerReferences", "deletionTimestamp")
+TIMES = ("creationTimestamp", "deletionTimestamp")
+METADATA = ("name", "namespace", "uid", "labels", "annotations", "ownerReferences", *TIMES)
 SPEC = {
     "Job": ("suspend", "parallelism"),
     "Deployment": (),
@@ -52,6 +53,8 @@ def trimmed(kind: str, body: Body) -> Body:
     kept = {name: spec[name] for name in SPEC[kind] if name in spec}
     if kind == "Pod":
         kept |= _containers(spec)
+        if claims := [one for one in spec.get("volumes") or () if "persistentVolumeClaim" in one]:
+            kept["volumes"] = claims
     if kind == "Job":
         kept["template"] = {"spec": _containers(spec.get("template", {}).get("spec", {}))}
     status = {} if kind == "ReplicaSet" else body.get("status") or {}

@@ -56,6 +56,9 @@ class Trouble:
     message: str
 
 
+NOTHING: Mapping[str, Trouble] = {}
+
+
 @dataclass(frozen=True)
 class Seen:
     """``endings`` and ``summaries`` are of attempts that ended since the last status; ``gpu_seconds`` theirs."""
@@ -81,8 +84,12 @@ def observe(
     *,
     retry: bool = False,
     endpoint: bool = False,
+    told: Mapping[str, Trouble] = NOTHING,
 ) -> Seen:
-    """``retry`` forgets failures that were final: the spec was changed since. An ``endpoint`` is no teacher of ours."""
+    """``retry`` forgets failures that were final: the spec was changed since. An ``endpoint`` is no teacher of ours.
+
+    ``told`` is why objects wait that do not say so themselves, by uid.
+    """
     done = {one.name: _done(one) for one in status.steps if one.state == "Succeeded"}
     records, summaries = dict[str, Record](), dict[str, Summary]()
     jobs = [job for job in children.jobs if over(job) or "deletionTimestamp" not in job["metadata"]]
@@ -113,9 +120,12 @@ def observe(
             records[name] = replace(record, attempt=max([record.attempt, *taken]))
     servers = {"sandbox": ServerState(True)}
     for role in ("teacher", "student"):
-        servers[role] = ServerState(True) if role == "teacher" and endpoint else _server(role, children)
+        servers[role] = ServerState(True) if role == "teacher" and endpoint else _server(role, children, told)
     answered = {label(one, ROLE) for one in children.deployments if rolled_out(one)}
-    troubles = [found for pod in children.pods if (found := trouble(pod, label(pod, ROLE) in answered)) is not None]
+    named = [(pod, label(pod, ROLE) in answered) for pod in children.pods]
+    troubles = [found for pod, once in named if (found := _of(pod, told) or trouble(pod, once)) is not None]
+    makers = [*newest.values(), *(one for one in children.deployments if not available(one))]
+    troubles += [found for one in makers if (found := _of(one, told)) is not None]
     troubles += [found for job in newest.values() if (found := queued(job)) is not None]
     leaving = {label(pod, STEP) for pod in children.pods_for("stage") if not ended(pod) and not lost(pod, now)}
     going = [job for job in children.jobs if "deletionTimestamp" in job["metadata"] and not over(job)]
@@ -171,14 +181,23 @@ def ended_shards(children: Children) -> list[tuple[str, Progress]]:
     return found
 
 
-def _server(role: str, children: Children) -> ServerState:
+def _of(body: Body, told: Mapping[str, Trouble]) -> Trouble | None:
+    return told.get(body["metadata"].get("uid", ""))
+
+
+def available(deployment: Body) -> bool:
+    return bool(condition(deployment, "Available") and deployment["status"].get("readyReplicas"))
+
+
+def _server(role: str, children: Children, told: Mapping[str, Trouble]) -> ServerState:
     named = [one for one in children.deployments if label(one, ROLE) == role]
     if not named:
         return ServerState(False, f"the {role} is being started")
-    if condition(named[0], "Available") and named[0]["status"].get("readyReplicas"):
+    if available(named[0]):
         return ServerState(True)
-    for pod in children.pods_for(role):
-        if found := trouble(pod, rolled_out(named[0])):
+    once, pods = rolled_out(named[0]), children.pods_for(role)
+    for found in (*(_of(pod, told) or trouble(pod, once) for pod in pods), _of(named[0], told)):
+        if found is not None:
             return ServerState(False, found.message, found.reason)
     return ServerState(False, f"the {role} is loading")
 
@@ -205,6 +224,8 @@ def trouble(pod: Body, answered: bool = False) -> Trouble | None:
     for one in status.get("conditions") or ():
         if one["type"] == "PodScheduled" and one["status"] == "False" and one.get("reason") == "Unschedulable":
             return Trouble("InsufficientCapacity", one.get("message", ""))
+        if one["type"] == "PodScheduled" and one["status"] == "False" and one.get("reason") == "SchedulingGated":
+            return Trouble("Queued", one.get("message", ""))
     for kind in ("initContainerStatuses", "containerStatuses"):
         for one in status.get(kind) or ():
             waiting = one.get("state", {}).get("waiting") or {}

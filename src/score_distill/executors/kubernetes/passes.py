@@ -15,11 +15,12 @@ from score_distill.contract import Progress, together
 from score_distill.control.status import blocked, news
 from score_distill.executors.kubernetes import metrics
 from score_distill.executors.kubernetes.asking import Asking
-from score_distill.executors.kubernetes.cluster import Cluster, ForeignObject
+from score_distill.executors.kubernetes.cluster import Cluster, ForeignObject, Refused
 from score_distill.executors.kubernetes.freshness import Freshness
-from score_distill.executors.kubernetes.known import KINDS, Key, Known
+from score_distill.executors.kubernetes.known import KINDS, Key, Known, key_of
+from score_distill.executors.kubernetes.looking import look, refusal
 from score_distill.executors.kubernetes.names import UID, Body
-from score_distill.executors.kubernetes.observe import Children, ended_shards
+from score_distill.executors.kubernetes.observe import Children, Trouble, ended_shards
 from score_distill.executors.kubernetes.reconcile import Changes, Measured, dumped, reconcile, running, succeeded
 from score_distill.executors.kubernetes.settings import Settings
 from score_distill.executors.kubernetes.workqueue import WorkQueue
@@ -104,18 +105,28 @@ class Operator:
 
     def _pass(self, body: Body, children: Children, measured: Measured) -> float | None:
         now = self._clock()
-        changes = reconcile(body, children, measured, self._settings, now)
+        changes = reconcile(body, children, measured, self._settings, now, self._told(body, children, now))
         try:
             self._carry_out(body, changes)
         except ForeignObject as error:
             self._say(body, changes, "ForeignObject", str(error), now)
             raise
+        except Refused as error:
+            self._say(body, changes, refusal(self._cluster, error), str(error.reason), now)
+            raise
         except ApiException as error:
             if error.status == 403:
-                text = str(error.reason)
-                self._say(body, changes, "QuotaPending" if "exceeded quota" in text else "Forbidden", text, now)
+                self._say(body, changes, "Forbidden", str(error.reason), now)
             raise
         return changes.again
+
+    def _told(self, body: Body, children: Children, now: float) -> dict[str, Trouble]:
+        """Why children wait; that the cluster does not say it now holds nothing up."""
+        try:
+            return look(self._cluster, children, now)
+        except (ApiException, HTTPError) as error:
+            self._logger.warning("run %s: not known why it waits: %s", "/".join(key_of(body)), error)
+            return {}
 
     def _carry_out(self, body: Body, changes: Changes) -> None:
         metadata = body["metadata"]

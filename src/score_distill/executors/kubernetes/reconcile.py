@@ -12,7 +12,7 @@ from score_distill.executors.kubernetes import models, network, steps
 from score_distill.executors.kubernetes.endings import lost
 from score_distill.executors.kubernetes.gpus import gpu_seconds
 from score_distill.executors.kubernetes.names import MADE_OF, ROLE, STEP, Body, Owner
-from score_distill.executors.kubernetes.observe import Children, forsaken, label, observe
+from score_distill.executors.kubernetes.observe import NOTHING, Children, Trouble, forsaken, label, observe
 from score_distill.executors.kubernetes.settings import Settings
 from score_distill.manifest import ManifestError, parse
 
@@ -43,7 +43,15 @@ class Measured:
     asked: bool = True
 
 
-def reconcile(body: Body, children: Children, measured: Measured, settings: Settings, now: float) -> Changes:
+def reconcile(
+    body: Body,
+    children: Children,
+    measured: Measured,
+    settings: Settings,
+    now: float,
+    told: Mapping[str, Trouble] = NOTHING,
+) -> Changes:
+    """``told`` is why objects wait that do not say so themselves, by uid."""
     metadata, progress = body["metadata"], measured.progress
     generation, uid = int(metadata.get("generation", 0)), str(metadata["uid"])
     before = Status.model_validate(body.get("status") or {})
@@ -59,7 +67,7 @@ def reconcile(body: Body, children: Children, measured: Measured, settings: Sett
         return Changes(delete=tuple(children.deployments), again=left, remove=left is not None and left <= 0)
     retry = before.observed_generation != generation
     endpoint = run.spec.teacher.endpoint is not None
-    seen = observe(before, children, progress, now, retry=retry, endpoint=endpoint)
+    seen = observe(before, children, progress, now, retry=retry, endpoint=endpoint, told=told)
     usage = before.usage or Usage()
     counted = usage.counted_until.timestamp() if usage.counted_until else 0.0
     observed = replace(seen.observed, gpu_seconds=usage.gpu_seconds + gpu_seconds(children, counted, now))
