@@ -7,6 +7,7 @@ import pytest
 from tests.unit.kubernetes.world import NOW, SETTINGS, Body, EnvState, come_to, condition, run
 
 from score_distill.executors.kubernetes.admission import fits, room_for
+from score_distill.executors.kubernetes.looking import Looking
 from score_distill.executors.kubernetes.observe import Children, Trouble
 from score_distill.executors.kubernetes.reconcile import Measured, reconcile
 from score_distill.executors.kubernetes.waiting import MOST, in_question, newest, unbound, unmounted
@@ -172,7 +173,7 @@ def test_the_newest_event_of_a_reason() -> None:
 
 
 def job(name: str = "job", made: float = NOW - 60, status: Body | None = None, **spec: Any) -> Body:
-    metadata = {"name": name, "uid": name, "labels": {}, "creationTimestamp": at(made)}
+    metadata = {"name": name, "namespace": "team", "uid": name, "labels": {}, "creationTimestamp": at(made)}
     return {"kind": "Job", "metadata": metadata, "spec": {"parallelism": 1, **spec}, "status": status or {}}
 
 
@@ -211,6 +212,41 @@ ASKED: list[tuple[str, Children, list[str]]] = [
 @pytest.mark.parametrize(("what", "children", "asked"), ASKED, ids=[one[0] for one in ASKED])
 def test_only_what_waits_and_does_not_say_why_is_asked_about(what: str, children: Children, asked: list[str]) -> None:
     assert [one["metadata"]["uid"] for one in in_question(children, NOW)] == asked
+
+
+class Answers:
+    """What a cluster says of Jobs that are refused; counts how often it is asked."""
+
+    def __init__(self, *events: Body) -> None:
+        self.said, self.asked = list(events), 0
+
+    def events(self, metadata: Body) -> list[Body]:
+        self.asked += 1
+        return self.said
+
+    def get(self, kind: str, metadata: Body) -> Body | None:
+        return {"spec": {"template": {"spec": pod(ONE)}}}
+
+    def all_of(self, kind: str, namespace: str) -> list[Body]:
+        return [quota({"pods": "0"})] if kind == "ResourceQuota" else []
+
+
+def test_the_cluster_is_asked_no_more_often_than_its_answers_change() -> None:
+    waits, key = Children([job()]), ("team", "run")
+    cluster = Answers()
+    looking = Looking(cluster)
+    assert looking.look(key, waits, NOW) == looking.look(key, waits, NOW + 1) == {}
+    assert cluster.asked == 1
+    cluster.said = [event("FailedCreate", 1)]
+    for second in (10, 11, 39):
+        assert looking.look(key, waits, NOW + second) == {"job": Trouble("QuotaExceeded", "words")}
+    assert cluster.asked == 2
+    cluster.said = [event("FailedCreate", 1), event("FailedCreate", 2, "other words")]
+    assert looking.look(key, waits, NOW + 41) == {"job": Trouble("QuotaExceeded", "other words")}
+    goes = Children([job()], [stage(status={"phase": "Running"})])
+    assert looking.look(key, goes, NOW + 42) == {}
+    assert looking.look(key, waits, NOW + 43) == {"job": Trouble("QuotaExceeded", "other words")}
+    assert cluster.asked == 4
 
 
 REFUSED = Trouble("QuotaExceeded", "exceeded quota: q")

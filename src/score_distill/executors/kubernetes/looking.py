@@ -1,17 +1,41 @@
 """Asks the cluster why objects of a run wait, or were refused: a few short reads, and only when something does."""
 
+from collections.abc import Mapping
+
 from score_distill.executors.kubernetes.admission import fits, room_for
 from score_distill.executors.kubernetes.cluster import Cluster, Refused
 from score_distill.executors.kubernetes.endings import condition
+from score_distill.executors.kubernetes.known import Key
 from score_distill.executors.kubernetes.names import Body
 from score_distill.executors.kubernetes.observe import Children, Trouble
 from score_distill.executors.kubernetes.waiting import claims, in_question, newest, unbound, unmounted
 
+KEPT_SECONDS, SILENT_SECONDS = 30.0, 8.0
+"""So long an answer is taken for true of an object that still waits, and so long that there was none."""
 
-def look(cluster: Cluster, children: Children, now: float) -> dict[str, Trouble]:
-    """Why objects wait, by the uid of each of which the cluster says so."""
-    found = {one["metadata"]["uid"]: _why(cluster, one) for one in in_question(children, now)}
-    return {uid: why for uid, why in found.items() if why is not None}
+
+class Looking:
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._said: dict[Key, dict[str, tuple[float, Trouble | None]]] = {}
+
+    def look(self, run: Key, children: Children, now: float) -> dict[str, Trouble]:
+        """Why objects of a run wait, by the uid of each of which the cluster says so."""
+        before, said = self._said.pop(run, {}), dict[str, tuple[float, Trouble | None]]()
+        for body in in_question(children, now):
+            uid = body["metadata"]["uid"]
+            until, why = before.get(uid, (now, None))
+            if until <= now:
+                why = _why(self._cluster, body)
+                until = now + (SILENT_SECONDS if why is None else KEPT_SECONDS)
+            said[uid] = until, why
+        if said:
+            self._said[run] = said
+        return {uid: why for uid, (_, why) in said.items() if why is not None}
+
+    def forget(self, run: Key) -> None:
+        """The run is gone."""
+        self._said.pop(run, None)
 
 
 def refusal(cluster: Cluster, refused: Refused) -> str:
@@ -26,10 +50,9 @@ def refusal(cluster: Cluster, refused: Refused) -> str:
 def _why(cluster: Cluster, body: Body) -> Trouble | None:
     metadata = body["metadata"]
     if body["kind"] == "Deployment":
-        return _refused(cluster, body, (condition(body, "ReplicaFailure") or {}).get("message", ""))
+        return _refused(cluster, body, condition(body, "ReplicaFailure"))
     if body["kind"] == "Job":
-        last = newest(cluster.events(metadata), "FailedCreate")
-        return _refused(cluster, body, last.get("message", "")) if last else None
+        return _refused(cluster, body, newest(cluster.events(metadata), "FailedCreate"))
     for name in claims(body):
         claim = cluster.get("PersistentVolumeClaim", {**metadata, "name": name})
         events = cluster.events(claim["metadata"]) if claim else []
@@ -38,11 +61,11 @@ def _why(cluster: Cluster, body: Body) -> Trouble | None:
     return unmounted(cluster.events(metadata)) if body["spec"].get("nodeName") else None
 
 
-def _refused(cluster: Cluster, maker: Body, words: str) -> Trouble | None:
-    """Why no pod of a Job or a Deployment is made; nothing if that is gone by now."""
-    whole = cluster.get(maker["kind"], maker["metadata"])
-    if whole is None:
+def _refused(cluster: Cluster, maker: Body, told: Mapping[str, str] | None) -> Trouble | None:
+    """Why no pod of a Job or a Deployment is made; nothing if nobody said so, or it is gone by now."""
+    whole = cluster.get(maker["kind"], maker["metadata"]) if told else None
+    if told is None or whole is None:
         return None
     quotas, ranges = (cluster.all_of(kind, maker["metadata"]["namespace"]) for kind in ("ResourceQuota", "LimitRange"))
     room = fits(whole["spec"]["template"]["spec"], quotas, ranges)
-    return Trouble("PolicyRefused" if room else "QuotaExceeded", words)
+    return Trouble("PolicyRefused" if room else "QuotaExceeded", told.get("message", ""))

@@ -18,7 +18,7 @@ from score_distill.executors.kubernetes.asking import Asking
 from score_distill.executors.kubernetes.cluster import Cluster, ForeignObject, Refused
 from score_distill.executors.kubernetes.freshness import Freshness
 from score_distill.executors.kubernetes.known import KINDS, Key, Known, key_of
-from score_distill.executors.kubernetes.looking import look, refusal
+from score_distill.executors.kubernetes.looking import Looking, refusal
 from score_distill.executors.kubernetes.names import UID, Body
 from score_distill.executors.kubernetes.observe import Children, Trouble, ended_shards
 from score_distill.executors.kubernetes.reconcile import Changes, Measured, dumped, reconcile, running, succeeded
@@ -34,6 +34,7 @@ class Operator:
         self.queue: WorkQueue[Key] = WorkQueue(self.reconcile, self._failed)
         self.known = Known()
         self.asking = Asking(self.queue.add)
+        self._looking = Looking(cluster)
         self._seen: dict[Key, Body] = {}
         metrics.QUEUE.set_function(lambda: len(self.queue))
         self._freshness: defaultdict[str, Freshness] = defaultdict(Freshness)
@@ -93,6 +94,7 @@ class Operator:
             self._seen.pop(run, None)
             self.known.forget(run)
             self.asking.forget(run)
+            self._looking.forget(run)
             return None
         self._seen[run] = body
         if succeeded(body):
@@ -123,7 +125,7 @@ class Operator:
     def _told(self, body: Body, children: Children, now: float) -> dict[str, Trouble]:
         """Why children wait; that the cluster does not say it now holds nothing up."""
         try:
-            return look(self._cluster, children, now)
+            return self._looking.look(key_of(body), children, now)
         except (ApiException, HTTPError) as error:
             self._logger.warning("run %s: not known why it waits: %s", "/".join(key_of(body)), error)
             return {}
