@@ -33,6 +33,8 @@ REQUESTS = st.fixed_dictionaries(
         "call": NUMBERS | VALUES,
         "code": CODE | st.text(max_size=20) | VALUES,
         "tools": st.lists(st.just("look") | st.text(max_size=5), max_size=2) | VALUES,
+        "keep": st.booleans() | VALUES,
+        "digest": st.booleans() | VALUES,
         "value": VALUES,
         "error": st.text(max_size=20) | VALUES,
     },
@@ -45,6 +47,8 @@ RUN = st.fixed_dictionaries(
         "branch": st.integers(0, 3),
         "code": CODE | st.text(max_size=20),
         "tools": st.sampled_from([[], ["look"]]),
+        "keep": st.booleans(),
+        "digest": st.booleans(),
     }
 ).map(pack)
 WORDS = (

@@ -34,7 +34,7 @@ class FakeSnapshot:
         self.tally, self.names, self.number = tally, names or {}, len(tally)
         tally[self.number] = "open"
 
-    async def run(self, code, tools=None):
+    async def run(self, code, tools=None, *, keep=True, digest=True):
         assert self.tally[self.number] == "open", "a closed snapshot is used"
         answers: list[str] = []
         names = copy.deepcopy(self.names)
@@ -48,11 +48,15 @@ class FakeSnapshot:
             except Exception as raised:
                 error = type(raised).__name__
                 print(f"{error}: {raised}")
+        if not keep:
+            await self.close()
         if "TIMEOUT" in code:
-            return StepResult("TimeoutError: too long", None, "TimeoutError", repr(self.names), self)
+            before = self if keep else FakeSnapshot(self.tally, self.names)
+            return StepResult("TimeoutError: too long", None, "TimeoutError", repr(self.names), before, undone=True)
         after = FakeSnapshot(self.tally, names)
         output = printed.getvalue().rstrip("\n") or (answers or ["None"])[-1]
-        return StepResult(output, answers[-1] if answers else None, error, repr(names), after)
+        state = repr(names) if digest else None
+        return StepResult(output, answers[-1] if answers else None, error, state, after)
 
     async def close(self) -> None:
         assert self.tally[self.number] == "open", "a snapshot is closed twice"

@@ -59,15 +59,25 @@ def test_a_state_is_told_or_unknown():
             parse_state(message)
 
 
+RUN = {"op": "run", "id": 1, "branch": 1, "code": "", "tools": ["name"], "keep": True, "digest": False}
+
+
+def test_a_request_for_a_step_says_what_becomes_of_the_state_before_it():
+    assert requests.parse(RUN) == requests.Run(1, 1, "", ("name",), keep=True, digest=False)
+
+
 @pytest.mark.parametrize(
     "message",
     [
         {},
         {"op": "open"},
         {"op": "open", "id": 1, "seed": "x"},
-        {"op": "run", "id": 1, "branch": 1, "code": 1, "tools": []},
-        {"op": "run", "id": 1, "branch": 1, "code": "", "tools": ["not a name"]},
-        {"op": "run", "id": 1, "branch": None, "code": "", "tools": []},
+        {**RUN, "code": 1},
+        {**RUN, "tools": ["not a name"]},
+        {**RUN, "branch": None},
+        {**RUN, "keep": 1},
+        {**RUN, "digest": None},
+        {name: value for name, value in RUN.items() if name != "keep"},
         {"op": "reply", "call": 1},
         {"op": "reply", "call": 1, "error": 2},
         {"op": "exec", "id": 1},

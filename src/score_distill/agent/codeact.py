@@ -125,8 +125,19 @@ class AgentState:
         return AgentState(self.steps[: k - 1], self.worlds[:k])
 
 
-async def take(stand: AgentState, written: ModelTurn, author: Author, scope: SnapshotPool) -> AgentState:
-    """Execute a turn; the new world's snapshot lives as long as ``scope``."""
+async def take(
+    stand: AgentState,
+    written: ModelTurn,
+    author: Author,
+    scope: SnapshotPool,
+    *,
+    keep: bool = True,
+    digest: bool = True,
+) -> AgentState:
+    """Execute a turn; the new world's snapshot lives as long as ``scope``.
+
+    Without ``keep`` the world before it is closed, if ``scope`` holds it; without ``digest`` the step has no ``state``.
+    """
     turn = parse_turn(written.text)
     made = {
         "author": author,
@@ -141,8 +152,11 @@ async def take(stand: AgentState, written: ModelTurn, author: Author, scope: Sna
         state = stand.steps[-1].state if stand.steps else ""
         step = Step(**made, code=None, plan=plan, observation="None" if plan else NO_CODE, state=state)
         return AgentState((*stand.steps, step), (*stand.worlds, stand.world))
-    effect = await stand.world.run(turn.code)
-    if effect.world.snapshot is not stand.world.snapshot:
+    keep = keep or not scope.holds(stand.world)
+    effect = await stand.world.run(turn.code, keep=keep, digest=digest)
+    if not keep:
+        scope.replace(stand.world, effect.world)
+    elif effect.world.snapshot is not stand.world.snapshot:
         scope.hold(effect.world)
     step = Step(
         **made,
@@ -164,10 +178,12 @@ async def act(
     seed: int,
     scope: SnapshotPool,
     keep: bool = False,
+    digest: bool = True,
 ) -> tuple[AgentState, Ending]:
     """Go on from ``stand`` for at most ``max_steps`` further steps.
 
-    With ``keep`` every world on the way stays open in ``scope``, to go back to; else the last one alone.
+    With ``keep`` every world on the way stays open in ``scope``, to go back to; else the last one alone. Without
+    ``digest`` the steps do not tell what state they left.
     """
     if stand.steps and stand.steps[-1].answer is not None:
         return stand, "answered"
@@ -180,7 +196,7 @@ async def act(
             return stand, "cut_off"
         except RequestRefused:
             return stand, "refused"
-        stand = await take(stand, written, actor.author, scope)
+        stand = await take(stand, written, actor.author, scope, keep=keep, digest=digest)
         if not keep:
             await scope.release(stand.worlds[:-1], keep=stand.worlds[-1:])
         if stand.steps[-1].answer is not None:

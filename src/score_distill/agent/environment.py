@@ -20,7 +20,9 @@ from score_distill.sandbox.client import StepResult, ToolCall
 class Snapshot(Protocol):
     """A frozen interpreter state (`sandbox.client.Branch`)."""
 
-    async def run(self, code: str, tools: Mapping[str, ToolCall] | None = None) -> StepResult: ...
+    async def run(
+        self, code: str, tools: Mapping[str, ToolCall] | None = None, *, keep: bool = True, digest: bool = True
+    ) -> StepResult: ...
 
     async def close(self) -> None: ...
 
@@ -34,13 +36,15 @@ class EnvState:
     snapshot: Snapshot
     memory: Mapping[str, JsonValue]
 
-    async def run(self, code: str) -> "StepOutcome":
-        """Execute one step's code and return what came of it; a step that was cut short leaves no trace."""
+    async def run(self, code: str, *, keep: bool = True, digest: bool = True) -> "StepOutcome":
+        """Execute one step's code and return what came of it; a step that was cut short leaves no trace.
+
+        Without ``keep`` this world is closed by it; without ``digest`` the state that it leaves is not known.
+        """
         memory = dict(self.memory)
-        result = await self.snapshot.run(
-            code, {name: _bound(self.task, name, tool, memory) for name, tool in self.tools.items()}
-        )
-        if result.branch is self.snapshot:
+        tools = {name: _bound(self.task, name, tool, memory) for name, tool in self.tools.items()}
+        result = await self.snapshot.run(code, tools, keep=keep, digest=digest)
+        if result.undone:
             memory = dict(self.memory)
         after = EnvState(self.task, self.tools, result.branch, memory)
         return StepOutcome(result.output, result.answer, result.error, after.digest(result.state_hash), after)
@@ -72,6 +76,14 @@ class SnapshotPool:
     def hold(self, world: EnvState) -> EnvState:
         self._held[id(world.snapshot)] = world.snapshot
         return world
+
+    def holds(self, world: EnvState) -> bool:
+        return id(world.snapshot) in self._held
+
+    def replace(self, world: EnvState, after: EnvState) -> EnvState:
+        """Hold ``after`` in the place of the world that was closed by coming to it."""
+        del self._held[id(world.snapshot)]
+        return self.hold(after)
 
     async def release(self, worlds: Iterable[EnvState], keep: Iterable[EnvState] = ()) -> None:
         """Close those of ``worlds`` that are held here and not among ``keep``."""

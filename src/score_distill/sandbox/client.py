@@ -6,14 +6,16 @@
         second = await first.branch.run("print(x + 1)")
         other = await first.branch.run("x += 1; final_answer_print(x)")   # from the same state again
 
-A `Branch` is a frozen interpreter state; running from it gives a new one and leaves it as it was. Works from any one
-event loop. A lost daemon raises `SandboxLost` in every call under way: connect again and start the session anew.
+A `Branch` is a frozen interpreter state; running from it gives a new one and leaves it as it was. A step that is the
+last from its state (``keep=False``) runs in that state's own process, which is several times cheaper than a fork; when
+it is undone, the state before it is made again by the same steps. Works from any one event loop. A lost daemon raises
+`SandboxLost` in every call under way: connect again and start the session anew.
 """
 
 import asyncio
 import itertools
 import os
-from collections.abc import Awaitable, Callable, Mapping, Set
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -27,7 +29,7 @@ _MESSAGE_BYTES = 1 << 30
 _WELCOME_SECONDS = 30.0
 _SILENCE_SECONDS = 120.0
 _SCHEME = "unix://"
-_RESULT = frozenset({"branch", "output", "answer", "error", "state_hash"})
+_RESULT = frozenset({"branch", "output", "answer", "error", "undone", "state_hash"})
 
 
 class SandboxError(Infrastructure):
@@ -53,8 +55,8 @@ class StepResult:
     ``output`` is what the model sees: what was printed to both outputs, then the error and where in the code it was;
     never empty. ``error`` is the error's class name, ``answer`` what was given to ``final_answer_print``.
     ``state_hash`` is a digest of the state after the step, None where that cannot be told from others. ``branch`` is
-    the state after the step; a step that hit a limit or lost its process is undone, and then it is the very branch that
-    was run from.
+    the state after the step; a step that hit a limit or lost its process is ``undone``, and then it is the state before
+    it: the very branch that was run from if that was to be kept.
     """
 
     output: str
@@ -62,6 +64,7 @@ class StepResult:
     error: str | None
     state_hash: str | None
     branch: "Branch"
+    undone: bool = False
 
 
 class Sandbox:
@@ -115,7 +118,7 @@ class Sandbox:
     async def open(self, *, tools: Mapping[str, ToolCall] | None = None, seed: int = 0) -> "Branch":
         """A fresh session; its random state starts from ``seed``, its steps call ``tools`` unless told otherwise."""
         reply = await self._request({"op": "open", "seed": seed}, {"branch"})
-        return Branch(self, reply["branch"], tools or {})
+        return Branch(self, reply["branch"], tools or {}, _Origin(seed))
 
     async def close(self) -> None:
         self._transport.close()
@@ -129,13 +132,40 @@ class Sandbox:
         self._transport.abort()
         self._disconnected(SandboxLost(f"the sandbox daemon was silent for {silence_seconds:g} s; retry"))
 
-    async def _run(self, branch: "Branch", code: str, tools: Mapping[str, ToolCall]) -> StepResult:
+    async def _run(
+        self, branch: "Branch", code: str, tools: Mapping[str, ToolCall], keep: bool, digest: bool
+    ) -> StepResult:
         told = code[: self._code_bytes + 1]  # enough for the daemon to refuse it
-        request = {"op": "run", "branch": branch._number, "code": told, "tools": list(tools)}
-        reply = await self._request(request, _RESULT, tools)
-        same = reply["branch"] == branch._number
-        after = branch if same else Branch(self, reply["branch"], tools)
-        return StepResult(reply["output"], reply["answer"], reply["error"], reply["state_hash"], after)
+        replies: list[_Reply] = []
+        heard = {name: _heard(tool, replies) for name, tool in tools.items()}
+        reply = await self._ask(branch, told, heard, keep=keep, digest=digest)
+        if not reply["undone"]:
+            origin = _Origin(branch._origin.seed, branch._origin, told, tuple(tools), replies)
+            after = Branch(self, reply["branch"], tools, origin)
+        elif reply["branch"] is not None:
+            after = branch
+        else:
+            after = await self._made_again(branch)
+        said = {name: reply[name] for name in ("output", "answer", "error", "state_hash", "undone")}
+        return StepResult(**said, branch=after)
+
+    async def _made_again(self, lost: "Branch") -> "Branch":
+        """The state of a branch that is gone, by the steps that made it; its tools answer as they did."""
+        branch = await self.open(seed=lost._origin.seed)
+        for made in lost._origin.steps():
+            replies = iter(made.replies)
+            tools = {name: _told(replies) for name in made.tools}
+            reply = await self._ask(branch, made.code, tools, keep=False, digest=False)
+            if reply["undone"]:
+                raise SandboxError(f"a state could not be made again ({reply['error']}); start anew and retry")
+            branch = Branch(self, reply["branch"], {}, made)
+        return Branch(self, branch._number, lost._tools, lost._origin)
+
+    async def _ask(
+        self, branch: "Branch", code: str, tools: Mapping[str, ToolCall], *, keep: bool, digest: bool
+    ) -> dict[str, Any]:
+        request = {"op": "run", "branch": branch._number, "code": code, "tools": list(tools)}
+        return await self._request({**request, "keep": keep, "digest": digest}, _RESULT, tools)
 
     async def _request(
         self, message: dict[str, Any], fields: Set[str], tools: Mapping[str, ToolCall] | None = None
@@ -212,19 +242,73 @@ class Branch:
     _sandbox: Sandbox = field(repr=False)
     _number: int
     _tools: Mapping[str, ToolCall] = field(repr=False)
+    _origin: "_Origin" = field(repr=False)
 
-    async def run(self, code: str, tools: Mapping[str, ToolCall] | None = None) -> StepResult:
-        """Execute ``code`` from this state, which does not change.
+    async def run(
+        self, code: str, tools: Mapping[str, ToolCall] | None = None, *, keep: bool = True, digest: bool = True
+    ) -> StepResult:
+        """Execute ``code`` from this state, which does not change, or is closed by it without ``keep``.
 
         ``tools`` are what the code may call by name, those of this branch when not given. A step that ran out of time,
-        memory or output, or whose process ended, is undone: ``result.branch`` is this branch. The value of a last
-        expression is not printed.
+        memory or output, or whose process ended, is undone: ``result.branch`` is this branch, or without ``keep`` one
+        made again by the same steps. Without ``digest`` there is no ``state_hash``. The value of a last expression is
+        not printed.
         """
-        return await self._sandbox._run(self, code, self._tools if tools is None else tools)
+        return await self._sandbox._run(self, code, self._tools if tools is None else tools, keep, digest)
 
     async def close(self) -> None:
         """Drop the state; those that came of it stay."""
         self._sandbox._tell({"op": "close", "branch": self._number})
+
+
+_Reply = Any
+
+
+@dataclass(frozen=True, eq=False)
+class _Origin:
+    """How a state was made: the seed of its session, and of its last step what it ran and what its tools replied."""
+
+    seed: int
+    before: "_Origin | None" = None
+    code: str = ""
+    tools: tuple[str, ...] = ()
+    replies: list[_Reply] = field(default_factory=list)
+
+    def steps(self) -> "list[_Origin]":
+        """Those that made the state, the first one first."""
+        made, origin = [], self
+        while origin.before is not None:
+            made.append(origin)
+            origin = origin.before
+        return made[::-1]
+
+
+def _heard(tool: ToolCall, replies: list[_Reply]) -> ToolCall:
+    """``tool``, whose replies are kept."""
+
+    async def call(args: list[Any], kwargs: dict[str, Any]) -> Any:
+        try:
+            reply = await tool(args, kwargs)
+        except ToolError as refusal:
+            replies.append(refusal)
+            raise
+        replies.append(reply)
+        return reply
+
+    return call
+
+
+def _told(replies: Iterator[_Reply]) -> ToolCall:
+    """A tool that replies what another did."""
+
+    async def call(args: list[Any], kwargs: dict[str, Any]) -> Any:
+        match next(replies, None):
+            case ToolError() as refusal:
+                raise refusal
+            case reply:
+                return reply
+
+    return call
 
 
 class _Wire(asyncio.Protocol):

@@ -15,7 +15,7 @@ _MOST_STALLED = 50  # times what a process may take alone
 
 @dataclass
 class Clock:
-    """Bounds of one process from now on, and what is said at each; a bound of CPU time is on all that it used."""
+    """Bounds of one process from now on, in seconds, and what is said at each."""
 
     pid: int
     wall: float
@@ -24,6 +24,10 @@ class Clock:
     too_much: Failure
     _begun: float = field(default_factory=time.monotonic)
     _paused: float | None = None
+
+    def __post_init__(self) -> None:
+        self._used_before = cpu_seconds(self.pid)
+        self._stalled_before = stalled_seconds(self.pid)
 
     def pause(self) -> None:
         """Others are at work for this process."""
@@ -36,11 +40,16 @@ class Clock:
 
     def over(self) -> Failure | None:
         """What is said if a bound is reached; OSError when the process is gone."""
-        if (used := cpu_seconds(self.pid)) > self.cpu:
+        if (used := self.used()) > self.cpu:
             return self.too_much
         passed = (self._paused or time.monotonic()) - self._begun
         if passed > self.wall:
             alone = self.wall + self.cpu
-            if passed - used - min(stalled_seconds(self.pid), _MOST_STALLED * alone) > self.wall:
+            stalled = stalled_seconds(self.pid) - self._stalled_before
+            if passed - used - min(stalled, _MOST_STALLED * alone) > self.wall:
                 return self.too_long
         return None
+
+    def used(self) -> float:
+        """CPU time since this clock was made; OSError when the process is gone."""
+        return cpu_seconds(self.pid) - self._used_before

@@ -8,6 +8,7 @@ import itertools
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from score_distill.sandbox import requests
@@ -16,7 +17,7 @@ from score_distill.sandbox.holdings import Ended, Frozen, Step
 from score_distill.sandbox.outcome import StateLost
 from score_distill.sandbox.reports import Call
 from score_distill.sandbox.requests import Cancel, Close, Open, Reply, Run
-from score_distill.sandbox.steps import Steps
+from score_distill.sandbox.steps import Ask, Steps
 from score_distill.sandbox.wire import PROTOCOL, Unpacker, WireError, pack
 
 _log = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ class Connection(asyncio.Protocol):
         held = self._held.get(request.branch)
         if held is None:
             return {"lost": "this state was closed, or dropped because nobody ran from it for long"}
-        if self._steps.is_full:
+        if (request.keep or held.seed is not None) and self._steps.is_full:
             return {"busy": "the sandbox holds as many states as it may; close some or retry later"}
         held.used = asyncio.get_running_loop().time()
 
@@ -146,8 +147,26 @@ class Connection(asyncio.Protocol):
             async with turn.aside():
                 return await self._ask(request.number, call)
 
-        ended = await self._steps.run(held.state, Step(request.code, request.tools, held.seed), ask)
-        return _message(ended, self._hold(ended.after, request.number) if ended.after else request.branch)
+        step = Step(request.code, request.tools, held.seed, request.keep, request.digest)
+        run = self._steps.run if request.keep else partial(self._give_up, request.branch)
+        ended = await run(held.state, step, ask)
+        kept = request.branch if request.branch in self._held else None
+        after = self._hold(ended.after, request.number) if ended.after else kept
+        said = {"output": ended.output, "answer": ended.answer, "error": ended.error, "undone": ended.after is None}
+        return {**said, "state_hash": ended.state_hash, "branch": after}
+
+    async def _give_up(self, number: int, state: Frozen, step: Step, ask: Ask) -> Ended:
+        """Run a step as the last from ``state``; it stays if that did not begin, or was a child's in vain."""
+        held = self._held.pop(number)
+        ended = None
+        try:
+            ended = await self._steps.run(state, step, ask)
+            return ended
+        finally:
+            if not state.end and not (ended and ended.after):
+                self._held[number] = held
+                if self not in self._connections:
+                    self._drop(number)
 
     async def _ask(self, run: int, call: Call) -> dict[str, Any]:
         """Have the client answer the call of a tool."""
@@ -191,8 +210,3 @@ class Connection(asyncio.Protocol):
         if self._transport.get_write_buffer_size() > _UNREAD_BYTES:
             self._transport.abort()
         self._transport.write(pack(message))
-
-
-def _message(ended: Ended, branch: int) -> dict[str, Any]:
-    said = {"output": ended.output, "answer": ended.answer, "error": ended.error}
-    return {**said, "state_hash": ended.state_hash, "branch": branch}

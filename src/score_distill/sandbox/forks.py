@@ -24,7 +24,7 @@ from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.outcome import Failure, StateLost, StepRejected
 from score_distill.sandbox.process import Output, Reaper, freeze, is_child, kill, thaw
 from score_distill.sandbox.seccomp_notify import AwaitedChild, Grants
-from score_distill.sandbox.session import APART, CONTROL, TOKEN
+from score_distill.sandbox.session import APART, CONTROL, ITSELF, TOKEN
 from score_distill.sandbox.streams import STDOUT
 
 FORK_SECONDS = 5.0
@@ -90,6 +90,30 @@ class Forks:
                 self.drop_spares()
                 await asyncio.sleep(pause)
         raise AssertionError
+
+    async def itself(self, state: Frozen) -> Fork:
+        """The process of ``state``, let go with an output of its own; nothing else can be made from it any more."""
+        async with state.forking:
+            if state.end:
+                raise state.end[0]
+            channel, output = state.channel, Output(self._limits.output_bytes)
+            for spare in self._spares_of(channel):
+                self._discard(spare)
+            state.end.append(StateLost("this state was given up to a step"))
+            try:
+                if channel.has_unread or not is_child(channel.pid):
+                    raise ChannelClosed("it has said something, or ended, since it was frozen")
+                state.session.stir(channel.pid)
+                thaw(channel.pid)
+                await channel.write(TOKEN.pack(ITSELF))
+                channel.hand_over([output.descriptor])
+            except ChannelClosed:
+                output.close()
+                raise await self._why_it_does_not_go_on(channel) from None
+            except BaseException:
+                output.close()
+                raise
+            return Fork(channel, output)
 
     async def prepare(self, state: Frozen) -> None:
         """Give ``state`` a spare, unless something is against it; what is, the next step from it will say."""
@@ -227,9 +251,9 @@ class Forks:
                 raise ForkRefused(os.strerror(error.errno)) from None
             if self.is_zygote(before):
                 raise StateLost(f"no session can begin ({str(error) or type(error).__name__}); retry") from None
-            before.end.append(await self._why_it_does_not_fork(before.channel))
+            before.end.append(await self._why_it_does_not_go_on(before.channel))
 
-    async def _why_it_does_not_fork(self, parent: Channel) -> Exception:
+    async def _why_it_does_not_go_on(self, parent: Channel) -> Exception:
         """What is to blame: the machine, which a retry can mend, or the state itself. It is ended."""
         parent.close()
         if parent.pid not in self.pids:
@@ -253,7 +277,7 @@ class Forks:
         if self._domain is not None and self.is_zygote(before):
             places[APART] = self._domain
         birth = AwaitedChild(child.channel, places, asyncio.get_running_loop().create_future())
-        token = self._tokens.getrandbits(64)
+        token = self._tokens.randrange(ITSELF + 1, 1 << 64)
         self.grants.births[token] = birth
         self.grants.forks.add(parent.pid)
         parent.stirred = birth.fail

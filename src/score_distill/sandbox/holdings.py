@@ -61,16 +61,24 @@ class Frozen:
 
 @dataclass(frozen=True)
 class Step:
-    """What to execute; ``seed`` is given to the first step of a session."""
+    """What to execute; ``seed`` is given to the first step of a session.
+
+    Without ``keep`` the state before it is given up to it, without ``digest`` none is made of the state after it.
+    """
 
     code: str
     tools: Sequence[str] = ()
     seed: int | None = None
+    keep: bool = True
+    digest: bool = True
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What came of a step; ``after`` is None when it was undone, ``state_hash`` when the state cannot be told."""
+    """What came of a step.
+
+    ``state_hash`` is None when the state cannot be told from others, or nobody asked; ``after`` when it was undone.
+    """
 
     output: str
     answer: str | None

@@ -14,10 +14,14 @@ class Open:
 
 @dataclass(frozen=True)
 class Run:
+    """``keep`` says that ``branch`` is still wanted after the step, ``digest`` that one of what it left is."""
+
     number: int
     branch: int
     code: str
     tools: tuple[str, ...]
+    keep: bool
+    digest: bool
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,16 @@ def parse(message: dict[str, Any]) -> Request:
     match message:
         case {"op": "open", "id": int(number), "seed": int(seed)}:
             return Open(number, seed)
-        case {"op": "run", "id": int(number), "branch": int(branch), "code": str(code), "tools": list(tools)} if all(
-            isinstance(name, str) and name.isidentifier() for name in tools
-        ):
-            return Run(number, branch, code, tuple(tools))
+        case {
+            "op": "run",
+            "id": int(number),
+            "branch": int(branch),
+            "code": str(code),
+            "tools": list(tools),
+            "keep": bool(keep),
+            "digest": bool(digest),
+        } if all(isinstance(name, str) and name.isidentifier() for name in tools):
+            return Run(number, branch, code, tuple(tools), keep, digest)
         case {"op": "cancel", "id": int(number)}:
             return Cancel(number)
         case {"op": "close", "branch": int(branch)}:

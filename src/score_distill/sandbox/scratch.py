@@ -38,6 +38,15 @@ class Scratch:
                 raise
         return folder
 
+    def again(self, kept: Path | None) -> Path:
+        """A folder for a step that its state is given up to: what that had kept, under a new name."""
+        folder = self.live / secrets.token_hex(16)
+        if kept is None:
+            folder.mkdir(mode=0o755)
+        else:
+            os.rename(kept, folder)
+        return folder
+
     def is_gone(self, folder: Path) -> bool:
         """Whether there was nothing in a finished step's folder: then it is removed."""
         with contextlib.suppress(OSError):

@@ -2,8 +2,9 @@
 
 Runs in every session process, so nothing here can be trusted once model code has run: the daemon learns who speaks
 from the kernel, and what is said is bytes to validate. The loop is flat, so many steps are not many frames: wait for a
-fork, be the child, execute, report, wait again. The fork is a plain clone that makes the child a child of the daemon
-and runs no at-fork hook, because one of those (of ``random``) changes the state.
+fork, be the child, execute, report, wait again. A state that nobody will go back to executes the step itself. The fork
+is a plain clone that makes the child a child of the daemon and runs no at-fork hook, because one of those (of
+``random``) changes the state.
 """
 
 import array
@@ -26,7 +27,7 @@ from score_distill.sandbox.limits import Limits
 from score_distill.sandbox.outcome import shorten
 from score_distill.sandbox.places import PLACE, Places
 from score_distill.sandbox.state import digest
-from score_distill.sandbox.streams import Streams, answer_nothing
+from score_distill.sandbox.streams import STDOUT, Streams, answer_nothing
 from score_distill.sandbox.wire import WireError, check_depth
 
 CONTROL = 3
@@ -34,6 +35,7 @@ APART = 4  # in the first process of a session, until it is set apart
 FORK_FLAGS = 0x8000 | signal.SIGCHLD  # CLONE_PARENT: a child of the daemon
 PR_SET_PDEATHSIG = 1
 TOKEN = struct.Struct("=Q")
+ITSELF = 0  # in a token's place: no child, but the state itself is to execute the step
 
 _LINE_CHARS = 2048  # of an error, so that its report is never too long
 _HEADER = struct.Struct(">I")
@@ -59,6 +61,7 @@ class Session:
         self._tools: list[str] = []
         self._speaking = threading.Lock()
         self._steps = 0
+        self._is_asked = False
         self._streams = Streams()
         self._places = places
         answer_nothing()
@@ -78,6 +81,7 @@ class Session:
             if step["apart"]:
                 _set_apart()
             _carry(step["files"])
+            self._is_asked = step["digest"]
             self._finish(self._execute(step))
 
     def _execute(self, step: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +149,7 @@ class Session:
         self.live()
 
     def _finish(self, report: dict[str, Any]) -> None:
-        """Report the end of the step, and then, in time that is not the step's, what state it left."""
+        """Report the end of the step, and then, if asked, in time that is not the step's, what state it left."""
         _disarm()
         try:
             threads.end_all()
@@ -155,7 +159,8 @@ class Session:
         self._streams.let_go()
         self._places.leave()
         send(report)
-        send({"state": digest(self._namespace, here=self._places.here)})
+        if self._is_asked:
+            send({"state": digest(self._namespace, here=self._places.here)})
 
     def _failure(self, error: BaseException) -> dict[str, Any]:
         text = errors.described(error, self._code, self._source)
@@ -169,12 +174,17 @@ def _disarm() -> None:
 
 
 def _wait_for_fork() -> None:
-    """Return in a child of this process.
+    """Return in a child of this process, or in this one when the step is to be its own.
 
-    Its first word to the daemon, by which it gets a channel and an output of its own, is that it will die with it.
+    A child's first word to the daemon, by which it gets a channel and an output of its own, is that it dies with it.
     """
     while True:
         token = _read(TOKEN.size)
+        if TOKEN.unpack(token) == (ITSELF,):
+            (output,) = _receive_descriptors()
+            os.dup2(output, STDOUT)
+            os.close(output)
+            return
         pid = _LIBC.syscall(_CLONE, FORK_FLAGS, 0, 0, 0, 0)
         if pid < 0:
             send({"refused": ctypes.get_errno()})

@@ -39,6 +39,7 @@ class _Child(Fork):
     """A fork in which a step runs."""
 
     folder: Path
+    cpu_before: float  # of the process, in seconds
 
     @property
     def pid(self) -> int:
@@ -79,13 +80,13 @@ class Steps:
         if len(step.code.encode("utf-8", "surrogatepass")) > self.limits.code_bytes:
             return self._nothing(outcome.too_much_code(self.limits))
         try:
-            child = await self._enter(before)
+            child = await (self._enter(before) if step.keep or self.forks.is_zygote(before) else self._go_on(before))
         except StepRejected as undone:
             return self._nothing(undone.failure)
         after = None
         try:
             done = await self._execute(child, before, step, ask)
-            state_hash = await self._digest(child)
+            state_hash = await self._digest(child) if step.digest else None
             await self._let_threads_end(child.pid)
             del self._clocks[child.pid]
             freeze(child.pid)
@@ -102,7 +103,7 @@ class Steps:
             if after is None:
                 self.forks.end(child.channel)
                 self._scratch.drop(child.folder)
-        self._expect(before, after if done.answer is None else None)
+        self._expect(before, after if step.keep and done.answer is None else None)
         text = outcome.observation(printed, done.failure, self.limits.observation_chars)
         return Ended(text, done.answer, done.failure.name if done.failure else None, state_hash, after)
 
@@ -148,7 +149,22 @@ class Steps:
         except BaseException:
             self._scratch.drop(folder)
             raise
-        child = _Child(fork.channel, fork.output, folder)
+        return self._entered(fork, folder)
+
+    async def _go_on(self, state: Frozen) -> _Child:
+        """The process of a state that nobody goes back to, with the folder that it has."""
+        folder = self._scratch.again(state.folder)
+        self._account(state.session, -state.kept_bytes)
+        try:
+            fork = await self.forks.itself(state)
+        except BaseException:
+            self.forks.end(state.channel)
+            self._scratch.drop(folder)
+            raise
+        return self._entered(fork, folder)
+
+    def _entered(self, fork: Fork, folder: Path) -> _Child:
+        child = _Child(fork.channel, fork.output, folder, cpu_seconds(fork.channel.pid))
         self.running.add(child.pid)
         self._folders[child.pid] = Folder(folder, self.limits)
         return child
@@ -179,8 +195,8 @@ class Steps:
 
     async def _digest(self, child: _Child) -> str | None:
         """What the child says of the state that its step left; the time that this takes is not the step's."""
-        most, slow = cpu_seconds(child.pid) + _DIGEST_SECONDS, outcome.unreadable_state()
-        self._clocks[child.pid] = Clock(child.pid, _DIGEST_SECONDS, most, slow, slow)
+        slow = outcome.unreadable_state()
+        self._clocks[child.pid] = Clock(child.pid, _DIGEST_SECONDS, _DIGEST_SECONDS, slow, slow)
         try:
             return reports.parse_state(await child.channel.receive())
         except WireError:
@@ -197,13 +213,14 @@ class Steps:
 
     async def _begin(self, child: _Child, before: Frozen, step: Step) -> None:
         """Send the step; where the state before had files open, carry them over first and see that nothing else is."""
-        numbers = [file.number for file in before.files]
+        files = () if child.channel is before.channel else before.files
+        numbers = [file.number for file in files]
         apart = self.forks.sets_apart and self.forks.is_zygote(before)
         message = {"code": step.code, "tools": list(step.tools), "folder": str(child.folder), "files": numbers}
-        await child.channel.send({**message, "seed": step.seed, "apart": apart})
+        await child.channel.send({**message, "seed": step.seed, "apart": apart, "digest": step.digest})
         if not numbers:
             return
-        opened = descriptors.reopen(before.files, child.folder)
+        opened = descriptors.reopen(files, child.folder)
         try:
             child.channel.hand_over(opened)
         finally:
@@ -229,7 +246,7 @@ class Steps:
             raise StepRejected(outcome.DISHONEST)
         if reason := self.forks.reasons.get(child.pid):
             raise StepRejected(reason)
-        cpu = before.cpu + cpu_seconds(child.pid)
+        cpu = before.cpu + cpu_seconds(child.pid) - child.cpu_before
         kept, size = self._kept(child.folder, before.session)
         self._account(before.session, size)
         return Frozen(child.channel, before.session, kept, size, files, cpu)

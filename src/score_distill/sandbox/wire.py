@@ -9,7 +9,7 @@ import struct
 from collections.abc import Collection, Mapping
 from typing import Any
 
-PROTOCOL = 3  # what client and daemon say to each other; counted up when either could misunderstand an older other
+PROTOCOL = 4  # what client and daemon say to each other; counted up when either could misunderstand an older other
 
 _HEADER = struct.Struct(">I")
 _DEPTH = 100

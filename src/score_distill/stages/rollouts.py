@@ -95,13 +95,10 @@ async def reproduce(world: EnvState, prefix: Sequence[Step], scope: SnapshotPool
     for step in prefix:
         if step.code is None:
             continue
-        effect = await world.run(step.code)
-        if effect.world.snapshot is not world.snapshot:
-            scope.hold(effect.world)
-            await scope.release([world])
+        effect = await world.run(step.code, keep=False)
+        world = scope.replace(world, effect.world)
         if effect.observation != step.observation:
             return None
-        world = effect.world
     return world
 
 
