@@ -218,7 +218,7 @@ class Answers:
     """What a cluster says of Jobs that are refused; counts how often it is asked."""
 
     def __init__(self, *events: Body) -> None:
-        self.said, self.asked = list(events), 0
+        self.said, self.asked, self.pods = list(events), 0, "0"
 
     def events(self, metadata: Body) -> list[Body]:
         self.asked += 1
@@ -228,7 +228,7 @@ class Answers:
         return {"spec": {"template": {"spec": pod(ONE)}}}
 
     def all_of(self, kind: str, namespace: str) -> list[Body]:
-        return [quota({"pods": "0"})] if kind == "ResourceQuota" else []
+        return [quota({"pods": self.pods})] if kind == "ResourceQuota" else []
 
 
 def test_the_cluster_is_asked_no_more_often_than_its_answers_change() -> None:
@@ -247,6 +247,16 @@ def test_the_cluster_is_asked_no_more_often_than_its_answers_change() -> None:
     assert looking.look(key, goes, NOW + 42) == {}
     assert looking.look(key, waits, NOW + 43) == {"job": Trouble("QuotaExceeded", "other words")}
     assert cluster.asked == 4
+
+
+def test_quota_that_is_free_since_is_not_taken_for_a_policy() -> None:
+    waits, key, cluster = Children([job()]), ("team", "run"), Answers(event("FailedCreate", 1))
+    looking = Looking(cluster)
+    looking.look(key, waits, NOW)
+    cluster.pods = "9"
+    assert looking.look(key, waits, NOW + 31) == {"job": Trouble("QuotaExceeded", "words")}
+    cluster.said = [event("FailedCreate", 40, "other words")]
+    assert looking.look(key, waits, NOW + 62) == {"job": Trouble("PolicyRefused", "other words")}
 
 
 REFUSED = Trouble("QuotaExceeded", "exceeded quota: q")

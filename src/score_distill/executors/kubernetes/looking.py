@@ -20,13 +20,17 @@ class Looking:
         self._said: dict[Key, dict[str, tuple[float, Trouble | None]]] = {}
 
     def look(self, run: Key, children: Children, now: float) -> dict[str, Trouble]:
-        """Why objects of a run wait, by the uid of each of which the cluster says so."""
+        """Why objects of a run wait, by the uid of each of which the cluster says so.
+
+        A refusal keeps the reason that it had when it was new: quota that is free since is not why it was refused.
+        """
         before, said = self._said.pop(run, {}), dict[str, tuple[float, Trouble | None]]()
         for body in in_question(children, now):
             uid = body["metadata"]["uid"]
             until, why = before.get(uid, (now, None))
             if until <= now:
-                why = _why(self._cluster, body)
+                new = _why(self._cluster, body)
+                why = why if new is not None and why is not None and new.message == why.message else new
                 until = now + (SILENT_SECONDS if why is None else KEPT_SECONDS)
             said[uid] = until, why
         if said:
