@@ -60,8 +60,14 @@ def _set(data: Any, names: list[str], value: Any) -> Any:
 
 
 BETWEEN_FIELDS: list[Fault] = [
-    ("spec.teacher", {}, "exactly one of ref, model, endpoint"),
-    ("spec.teacher", {"model": "hf://a/b", "ref": {"name": "c"}}, "exactly one of ref, model, endpoint"),
+    ("spec.teacher", {}, "exactly one of model, endpoint"),
+    (
+        "spec.teacher",
+        {"model": "hf://a/b", "endpoint": {"url": "https://x/v1", "model": "m"}},
+        "exactly one of model, endpoint",
+    ),
+    ("spec.teacher", {"ref": {"name": "c"}}, 'unknown field "spec.teacher.ref"'),
+    ("spec.teacher", {"model": "hf://a/b", "ref": {"name": "c"}}, 'unknown field "spec.teacher.ref"'),
     (
         "spec.tasks.eval",
         [{"name": "a", "uri": "s3://d/1"}, {"name": "a", "uri": "s3://d/2"}],
@@ -83,7 +89,6 @@ BETWEEN_FIELDS: list[Fault] = [
     ("spec.method.rl", {"controls": ON_POLICY, "sampling": {"temperature": 0.7}}, "temperature 1 and topP 1"),
     ("spec.method.rl", {"controls": ON_POLICY, "sampling": {"topP": 0.9}}, "temperature 1 and topP 1"),
     ("spec", distilling(teacher={"endpoint": {"url": "https://x/v1", "model": "m"}}), "needs teacher.model"),
-    ("spec", distilling(teacher={"ref": {"name": "shared"}}), "needs teacher.model"),
     (
         "spec",
         distilling(student={"model": "hf://a/b", "serving": {"contextLength": 16384}}),
