@@ -80,6 +80,7 @@ BETWEEN_FIELDS: list[Fault] = [
     ("spec.method.agent", {"stepTokens": 8192}, "student.serving.contextLength"),
     ("spec.student.serving", {"contextLength": 1024}, "student.serving.contextLength"),
     ("spec.student.serving", {"dtype": "float32"}, "needs resources.trainer.dtype float32"),
+    ("spec.resources.trainer", {"gpus": 8, "processesPerNode": 1}, "processesPerNode must be gpus"),
     ("spec.student.serving.args", [""], "spec.student.serving.args[0]"),
     ("spec.teacher.serving", {"contextLength": 1024}, "teacher.serving.contextLength"),
     ("spec.method.rl.rewards", {"final": 0.1}, "rewards must not grow"),

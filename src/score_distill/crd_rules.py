@@ -127,7 +127,14 @@ RULES: dict[str, list[Rule]] = {
     ],
     "Pod": _within_limits(),
     "Rollout": _within_limits(),
-    "Trainer": _within_limits(),
+    "Trainer": [
+        *_within_limits(),
+        rule(
+            "!has(self.gpus) || self.gpus == 0 || !has(self.processesPerNode) || self.processesPerNode == self.gpus",
+            "processesPerNode must be gpus, or left out",
+            "processesPerNode",
+        ),
+    ],
     "Toleration": [
         rule("has(self.key) || self.operator == 'Exists'", "key must be given unless operator is Exists"),
         rule("!has(self.value) || self.operator == 'Equal'", "value must be left out when operator is Exists", "value"),

@@ -59,12 +59,25 @@ class Trainer(Pod):
     """How wide the student is trained."""
 
     nodes: int = Field(1, ge=1, le=256, description="machines that train together; 1 without a cluster")
-    processes_per_node: int = Field(1, ge=1, le=16, description="ranks of one node, one for each GPU")
+    processes_per_node: int | None = Field(
+        None, ge=1, le=16, description="ranks of one node; as many as its gpus when empty, one where there are none"
+    )
     zero_stage: int = Field(0, ge=0, le=3, description="DeepSpeed ZeRO: what is divided among the ranks")
     dtype: Literal["bfloat16", "float32"] = Field(
         "bfloat16", description="number format of the computation; float32 where there is no GPU"
     )
     lora: Lora | None = Field(None, description="train an adapter, merged when the model is written")
+
+    @property
+    def processes(self) -> int:
+        """Ranks of one node."""
+        return self.processes_per_node or max(1, self.gpus)
+
+    @model_validator(mode="after")
+    def one_process_a_gpu(self) -> Self:
+        if self.gpus and self.processes != self.gpus:
+            raise ValueError(f"processesPerNode ({self.processes_per_node}) must be gpus ({self.gpus}), or left out")
+        return self
 
 
 class Resources(Model):

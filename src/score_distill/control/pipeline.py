@@ -66,7 +66,7 @@ class Workers:
 def workers_of(step: Step, spec: Spec) -> Workers:
     if "trainer" in step.needs:
         trainer = spec.resources.trainer
-        return Workers(nodes=trainer.nodes, processes=trainer.processes_per_node)
+        return Workers(nodes=trainer.nodes, processes=trainer.processes)
     return Workers(shards=spec.resources.rollout.parallelism if step.verb in SHARDED else 1)
 
 

@@ -35,6 +35,12 @@ def test_the_processes_of_one_pod_are_started_by_torchrun() -> None:
     assert "torch.distributed.run --standalone --nproc_per_node 4 -m score_distill.cli" in command
 
 
+def test_each_gpu_has_its_process() -> None:
+    pod, _ = trainer(gpus=8)
+    command = " ".join(pod["containers"][0]["command"])
+    assert "torch.distributed.run --standalone --nproc_per_node 8 -m score_distill.cli" in command
+
+
 def test_pods_that_train_together_meet_by_a_name_of_the_cluster() -> None:
     pod, changes = trainer(nodes=2)
     [service] = [one for one in changes.apply if one["kind"] == "Service" and "warmup" in one["metadata"]["name"]]

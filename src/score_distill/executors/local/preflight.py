@@ -88,10 +88,12 @@ def _unsupported(site: RunPaths) -> Iterator[str]:
     spec = site.run.spec
     if spec.resources.trainer.nodes > 1:
         yield f"spec.resources.trainer.nodes: {spec.resources.trainer.nodes}; must be 1 on one machine"
-    if site.machine.gpus and spec.resources.trainer.processes_per_node > site.machine.gpus:
+    trainer = spec.resources.trainer
+    if site.machine.gpus and trainer.processes > site.machine.gpus:
+        field = "gpus" if trainer.processes_per_node is None else "processesPerNode"
         yield (
-            f"spec.resources.trainer.processesPerNode: {spec.resources.trainer.processes_per_node}; must be at most "
-            f"{site.machine.gpus}, the GPUs of this machine"
+            f"spec.resources.trainer.{field}: {trainer.processes}; must be at most {site.machine.gpus}, the GPUs of "
+            "this machine"
         )
 
 

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from score_distill import machine
@@ -18,7 +18,7 @@ from score_distill.artifacts.lock import RunLock
 from score_distill.artifacts.steps import completed_steps
 from score_distill.contract import StageConfig
 from score_distill.control.change import changes
-from score_distill.control.pipeline import Step, workers_of
+from score_distill.control.pipeline import Step, Workers, workers_of
 from score_distill.control.plan import Plan, plan
 from score_distill.control.policy import (
     Decision,
@@ -176,11 +176,19 @@ class Run:
         shown.state, shown.note, shown.attempt, shown.began = "running", "", attempt, time.time()
         shown.first = before.done if before else 0
         self.records[step.name] = self.records.get(step.name, Record()).started(attempt)
-        workers = workers_of(step, self.site.run.spec)
+        workers = self.workers_of(step)
         command = self.means.command(step, folder.write_config(config), workers.ranks)
         log = self.site.logs / f"{step.name}.log"
         servers = self.fleet.of(step.needs)
         self.attempt = await Attempt.start(step, folder, command, self.environ, log, workers, servers)
+
+    def workers_of(self, step: Step) -> Workers:
+        """As in a cluster, but that a machine without GPUs has no rank for each of them."""
+        trainer = self.site.run.spec.resources.trainer
+        workers = workers_of(step, self.site.run.spec)
+        if self.site.machine.gpus or trainer.processes_per_node is not None:
+            return workers
+        return replace(workers, processes=1)
 
     async def look(self, decision: Decision) -> None:
         """Return when something may have changed."""
