@@ -144,6 +144,29 @@ import asyncio; print(asyncio.run(asyncio.to_thread(pow, 3, 2)), threading.activ
 """,
         ["[0, 1, 2, 3, 4, 5, 6, 7]", "None", "9 [0, 1, 4, 9, 16]", "32", "32\n8", "9 1"],
     ),
+    "pools of multiprocessing, of threads": (
+        """
+from multiprocessing.pool import ThreadPool
+with ThreadPool(4) as pool: print(pool.map(lambda n: n * n, range(5)))
+#--
+from multiprocessing.dummy import Pool
+pool = Pool(3); print(sorted(pool.imap_unordered(str, range(4)))); pool.close(); pool.join()
+#--
+left = ThreadPool(3); print(left.apply_async(pow, (2, 5)).get())
+#--
+with ThreadPool() as pool: print(pool.starmap(pow, [(2, 3), (3, 2)]))
+#--
+import multiprocessing
+with multiprocessing.Pool(2) as pool: pass
+""",
+        [
+            "[0, 1, 4, 9, 16]",
+            "['0', '1', '2', '3']",
+            "32",
+            "[8, 9]",
+            "line 2:\nPermissionError: [Errno 1] no process and no other program can be started here; do it in Python",
+        ],
+    ),
     "absolute paths": (
         """
 import os, pathlib

@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from score_distill.sandbox import chance
+from score_distill.sandbox import chance, threads
 from score_distill.sandbox.places import PLACE, Places, put
 
 NO_PROCESS = "no process and no other program can be started here; do it in Python"
@@ -56,6 +56,7 @@ def fit() -> Places:
     tempfile.tempdir = PLACE
     tempfile._name_sequence = map("{:08x}".format, itertools.count())  # type: ignore[attr-defined]
     threading.stack_size(_THREAD_BYTES)
+    threads.fit()
     asyncio.set_event_loop_policy(_Policy())
     _say_what_there_is_not()
     return places
