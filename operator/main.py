@@ -19,7 +19,8 @@ from prometheus_client import REGISTRY, start_http_server
 from score_distill.api import GROUP, VERSION
 from score_distill.executors.kubernetes import metrics
 from score_distill.executors.kubernetes.cluster import Cluster
-from score_distill.executors.kubernetes.lease import Lock, campaign
+from score_distill.executors.kubernetes.fencing import fenced
+from score_distill.executors.kubernetes.lease import Candidate
 from score_distill.executors.kubernetes.names import UID
 from score_distill.executors.kubernetes.passes import Operator
 from score_distill.executors.kubernetes.settings import Settings, from_environ
@@ -36,7 +37,7 @@ RESYNC_SECONDS = 600.0
 
 @kopf.on.startup()
 async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
-    for talker in ("kopf.objects", "kopf.activities.probe", "aiohttp.access", "leaderelection"):
+    for talker in ("kopf.objects", "kopf.activities.probe", "aiohttp.access"):
         logging.getLogger(talker).setLevel(logging.WARNING)
     settings.scanning.disabled = True
     settings.posting.enabled = False
@@ -50,21 +51,31 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
     except config.ConfigException:
         config.load_kube_config()
     told = from_environ(os.environ)
-    cluster = Cluster(client.ApiClient(), lambda verb, kind: metrics.WRITES.labels(verb, kind).inc())
+    api, memo.candidate = client.ApiClient(), None
+    if told.lease is not None:
+        memo.candidate = Candidate(client.ApiClient(), *told.lease)
+        fenced(api, memo.candidate.term.demand)
+    cluster = Cluster(api, lambda verb, kind: metrics.WRITES.labels(verb, kind).inc())
     await asyncio.to_thread(cluster.serves_runs)
     memo.operator = Operator(cluster, told, logging.getLogger("score.operator"))
     REGISTRY.register(metrics.Runs(memo.operator.seen))
     memo.tasks = [
         asyncio.create_task(task)
-        for task in (act(memo.operator, told), resync(memo.operator), check(memo.operator, told))
+        for task in (act(memo.operator, memo.candidate), resync(memo.operator), check(memo.operator, told))
     ]
     start_http_server(int(os.environ.get("SCORE_METRICS_PORT", "9090")))
 
 
 @kopf.on.cleanup()
 async def stop(memo: kopf.Memo, **_: Any) -> None:
+    """Begin no write, let those under way end, and give up the Lease."""
+    if memo.candidate is not None:
+        memo.candidate.term.end()
     for task in memo.tasks:
         task.cancel()
+    await asyncio.get_running_loop().shutdown_default_executor()
+    if memo.candidate is not None:
+        memo.candidate.give_up()
 
 
 @kopf.index(*RUNS)
@@ -95,12 +106,11 @@ async def health(memo: kopf.Memo, **_: Any) -> str:
     return "ok"
 
 
-async def act(operator: Operator, told: Settings) -> None:
+async def act(operator: Operator, candidate: Candidate | None) -> None:
     """Work on the queue, once the Lease is held where there is one; whoever loses it ends at once."""
-    if told.lease is not None:
+    if candidate is not None:
         loop, leads = asyncio.get_running_loop(), asyncio.Event()
-        lock = Lock(client.ApiClient(), *told.lease)
-        campaign(lock, lambda: loop.call_soon_threadsafe(leads.set), lambda: os._exit(1))
+        candidate.campaign(lambda: loop.call_soon_threadsafe(leads.set), lambda: os._exit(1))
         await leads.wait()
     metrics.LEADS.set(1)
     logging.getLogger("score.operator").info("this operator acts")

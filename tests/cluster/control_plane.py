@@ -3,12 +3,14 @@
 The same class runs the control plane of the cluster that has a node, there inside a network namespace.
 """
 
+import json
 import ssl
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from kubernetes import client, config
@@ -20,6 +22,16 @@ from tests.cluster.waiting import eventually
 from score_distill.executors.local.processes import last_lines
 
 SERVICES, FIRST_SERVICE = "10.96.0.0/16", "10.96.0.1"
+AUDITED = "audited"
+AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [
+        {"level": "Metadata", "userGroups": [AUDITED], "verbs": ["create", "update", "patch", "delete"]},
+        {"level": "None"},
+    ],
+}
 NAMES = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
 
 
@@ -50,6 +62,7 @@ class ControlPlane:
         self.authority.pair.write(self.keys, "ca")
         self.admin = self.kubeconfig("admin", ["system:masters"])
         self._daemons: dict[str, Daemon] = {}
+        self._audit = folder / "audit.log"
         self._front = Authority("front-proxy")
         self._front.pair.write(self.keys, "front-proxy-ca")
         self._front.issue("front-proxy").write(self.keys, "front-proxy")
@@ -95,6 +108,8 @@ class ControlPlane:
     def start_apiserver(self) -> None:
         """Start it and wait until it is ready."""
         keys, local = self.keys, self.where.address == "127.0.0.1"
+        policy = self.folder / "audit.json"
+        policy.write_text(json.dumps(AUDIT))
         self.run(
             self.programs / "kube-apiserver",
             f"--etcd-servers=http://127.0.0.1:{self.where.etcd}",
@@ -123,10 +138,21 @@ class ControlPlane:
             "--enable-admission-plugins=NodeRestriction",
             *([] if self._manager.exists() else ["--disable-admission-plugins=ServiceAccount"]),
             f"--service-cluster-ip-range={SERVICES}",
+            f"--audit-policy-file={policy}",
+            f"--audit-log-path={self._audit}",
             "--allow-privileged=true",
             "--profiling=false",
         )
         self._wait_until_ready()
+
+    def writes_by(self, user: str) -> list[tuple[datetime, str]]:
+        """When each write of a user of the group AUDITED came, and of what it was, refused ones too."""
+        told = [json.loads(line) for line in self._audit.read_text().splitlines()]
+        return [
+            (datetime.fromisoformat(one["requestReceivedTimestamp"]), one["objectRef"]["resource"])
+            for one in told
+            if one["user"]["username"] == user
+        ]
 
     def stop_apiserver(self) -> None:
         self._daemons.pop("kube-apiserver").stop()

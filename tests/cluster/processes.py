@@ -9,6 +9,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from score_distill.executors.local import process_supervisor
 from score_distill.executors.local.processes import last_lines
 
@@ -28,6 +30,14 @@ class Daemon:
         if (code := self._guard.poll()) is not None:
             end = "\n".join(last_lines(self.log))
             raise RuntimeError(f"{self.name} ended with {code}; its log ends so:\n{end}")
+
+    def signal(self, number: int) -> None:
+        """To the program itself."""
+        [program] = psutil.Process(self._guard.pid).children()
+        program.send_signal(number)
+
+    def has_ended(self) -> bool:
+        return self._guard.poll() is not None
 
     def stop(self) -> None:
         """Ask it to end, and kill it after the grace."""

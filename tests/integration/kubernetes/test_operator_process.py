@@ -1,17 +1,20 @@
 """The operator as a process: one of two acts, and one that has gone deaf says so."""
 
+import signal
 import sys
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from kubernetes import client
 from prometheus_client.parser import text_string_to_metric_families
-from tests.cluster.control_plane import ControlPlane
+from tests.cluster.control_plane import AUDITED, ControlPlane
 from tests.cluster.processes import Daemon, free_ports, start
 from tests.cluster.waiting import eventually
 from tests.integration.kubernetes.frozen import way
@@ -93,34 +96,70 @@ def is_healthy(port: int) -> None:
     assert health(port) == 200
 
 
-def test_of_two_operators_one_acts_and_the_other_takes_over(team: Team, tmp_path: Path) -> None:
-    leases = client.CoordinationV1Api(team.plane.client())
+class Pair:
+    """Two operators of one namespace; the first acts, and each is a user of its own whose writes are audited."""
 
-    def holder() -> Any:
-        return leases.read_namespaced_lease("score-operator", team.namespace).spec.holder_identity
+    def __init__(self, team: Team, folder: Path, ending: ExitStack) -> None:
+        self._team, self._leases = team, client.CoordinationV1Api(team.plane.client())
+        self.names = [f"{name}-{team.namespace}" for name in ("pod-a", "pod-b")]
+        self.first, self.second = (self._start(name, folder, ending) for name in self.names)
 
-    def other_holds() -> None:
-        assert holder() == "pod-b"
-
-    place = {"SCORE_NAMESPACE": team.namespace}
-    first, port = team.operator(tmp_path / "a.log", **place, SCORE_POD="pod-a")
-    try:
+    def _start(self, name: str, folder: Path, ending: ExitStack) -> Daemon:
+        kubeconfig = self._team.plane.kubeconfig(name, ["system:masters", AUDITED])
+        told = {"SCORE_NAMESPACE": self._team.namespace, "SCORE_POD": name, "KUBECONFIG": kubeconfig}
+        daemon, port = self._team.operator(folder / f"{name}.log", **told)
+        ending.callback(daemon.kill)
         eventually(lambda: is_healthy(port))
-        assert eventually(holder) == "pod-a"
-        second, port = team.operator(tmp_path / "b.log", **place, SCORE_POD="pod-b")
-        try:
-            eventually(lambda: is_healthy(port))
-            team.run("one")
-            eventually(lambda: team.started("one"))
-            assert holder() == "pod-a"
-            first.kill()
-            team.run("two")
-            eventually(lambda: team.started("two"), within=90)
-            other_holds()
-        finally:
-            second.kill()
-    finally:
-        first.kill()
+        eventually(lambda: self.is_held_by(self.names[0]))
+        return daemon
+
+    def is_held_by(self, name: str) -> None:
+        lease = self._leases.read_namespaced_lease("score-operator", self._team.namespace)
+        assert lease.spec.holder_identity == name
+
+
+@pytest.fixture
+def pair(team: Team, tmp_path: Path) -> Iterator[Pair]:
+    with ExitStack() as ending:
+        yield Pair(team, tmp_path, ending)
+
+
+def test_of_two_operators_one_acts_and_the_other_takes_over_at_once_when_it_is_asked_to_end(
+    team: Team, pair: Pair
+) -> None:
+    a, b = pair.names
+    team.run("one")
+    eventually(lambda: team.started("one"))
+    assert not team.plane.writes_by(b)
+    pair.first.stop()
+    eventually(lambda: pair.is_held_by(b), within=10)
+    team.run("two")
+    eventually(lambda: team.started("two"))
+    assert [kind for _, kind in team.plane.writes_by(a)][-1] == "leases", "it gives the Lease up when all else is done"
+
+
+def test_an_operator_that_was_stopped_until_another_took_over_writes_nothing_more(team: Team, pair: Pair) -> None:
+    a, b = pair.names
+    for number in range(20):
+        team.run(f"before-{number}")
+    eventually(lambda: team.started("before-0"))
+    pair.first.signal(signal.SIGSTOP)
+    eventually(lambda: pair.is_held_by(b), within=60)
+    for number in range(5):
+        team.run(f"after-{number}")
+    went_on = datetime.now(UTC)
+    pair.first.signal(signal.SIGCONT)
+    for number in range(5, 10):
+        team.run(f"after-{number}")
+
+    def has_ended() -> None:
+        assert pair.first.has_ended()
+
+    eventually(has_ended)
+    for number in range(10):
+        eventually(lambda name=f"after-{number}": team.started(name))  # type: ignore[misc]
+    assert len([kind for _, kind in team.plane.writes_by(a) if kind != "leases"]) > 3
+    assert [kind for when, kind in team.plane.writes_by(a) if when > went_on] == []
 
 
 def test_an_operator_whose_watch_has_fallen_silent_is_not_healthy(team: Team, tmp_path: Path) -> None:

@@ -1,17 +1,17 @@
 """One operator acts at a time: the one that holds the Lease. Another watches, and acts when the Lease is free."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from datetime import UTC, datetime
 from typing import Any
 
-from kubernetes.client import ApiClient, CoordinationV1Api
+from kubernetes.client import ApiClient, CoordinationV1Api, V1Lease, V1LeaseSpec, V1ObjectMeta
 from kubernetes.client.exceptions import ApiException
-from kubernetes.leaderelection.electionconfig import Config
-from kubernetes.leaderelection.leaderelection import LeaderElection
-from kubernetes.leaderelection.resourcelock.leaselock import LeaseLock
 from urllib3.exceptions import HTTPError
+
+from score_distill.executors.kubernetes.fencing import Term, boottime
 
 NAME = "score-operator"
 REQUEST_SECONDS = 3.0
@@ -19,52 +19,122 @@ REQUEST_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Terms:
-    """Seconds. Whoever has not renewed for ``duration`` has lost; it gives up itself after ``renew``."""
+    """Seconds. Whoever has not renewed for ``duration`` has lost the Lease.
+
+    It writes no more after ``renew``, which leaves its last request the rest of the time to arrive.
+    """
 
     duration: int = 20
     renew: int = 15
     retry: int = 3
 
 
-class Lock(LeaseLock):
-    """kubernetes' Lease lock, with a limit on every request, for which an unreachable server is a failed try."""
+@dataclass(frozen=True)
+class Sight:
+    """The version of a Lease, and since when it is known."""
 
-    def __init__(self, api: ApiClient, namespace: str, identity: str) -> None:
-        super().__init__(NAME, namespace, identity)  # type: ignore[no-untyped-call]
-        self.api_instance = CoordinationV1Api(api)
-        for verb in ("read", "create", "replace"):
-            name = f"{verb}_namespaced_lease"
-            setattr(
-                self.api_instance, name, partial(getattr(self.api_instance, name), _request_timeout=REQUEST_SECONDS)
-            )
+    version: str
+    since: float
 
-    def get(self, name: str, namespace: str) -> tuple[bool, Any]:
+
+def may_take(lease: V1Lease, identity: str, seen: Sight, now: float) -> bool:
+    """It is our own, nobody's, or has not changed for as long as its holder asked for: no two clocks are compared."""
+    spec = lease.spec or V1LeaseSpec()
+    return (
+        not spec.holder_identity
+        or spec.holder_identity == identity
+        or now - seen.since > (spec.lease_duration_seconds or 0)
+    )
+
+
+class Candidate:
+    """One operator that would hold the Lease; ``term`` is how long it may write."""
+
+    def __init__(
+        self,
+        api: ApiClient,
+        namespace: str,
+        identity: str,
+        terms: Terms = Terms(),
+        clock: Callable[[], float] = boottime,
+    ) -> None:
+        self.term = Term(terms.renew, clock)
+        self._leases, self._namespace, self._identity = CoordinationV1Api(api), namespace, identity
+        self._terms, self._clock = terms, clock
+        self._seen: Sight | None = None
+        self._turn, self._over = threading.Lock(), threading.Event()
+
+    def attempt(self) -> bool:
+        """Try once to take or to renew the Lease; a server that does not answer is a failed try."""
+        with self._turn:
+            try:
+                return not self._over.is_set() and self._attempt()
+            except (ApiException, HTTPError):
+                return False
+
+    def give_up(self) -> None:
+        """Write no more, and leave the Lease to whoever wants it, at once."""
+        self.term.end()
+        self._over.set()
+        with self._turn:
+            try:
+                lease = self._read()
+                if lease is not None and lease.spec and lease.spec.holder_identity == self._identity:
+                    self._replace(lease, None)
+            except (ApiException, HTTPError):
+                pass
+
+    def campaign(self, leads: Callable[[], object], lost: Callable[[], object]) -> None:
+        """Call ``leads`` once the Lease is held, and ``lost`` when it no longer is; both in a thread of their own."""
+
+        def run() -> None:
+            try:
+                while not self.attempt():
+                    time.sleep(self._terms.retry)
+                leads()
+                while self.attempt() or self.term.holds():
+                    time.sleep(self._terms.retry)
+            finally:
+                if not self._over.is_set():
+                    lost()
+
+        threading.Thread(target=run, name="lease", daemon=True).start()
+
+    def _attempt(self) -> bool:
+        lease, sent = self._read(), self._clock()
+        if lease is None:
+            metadata = V1ObjectMeta(name=NAME)
+            body = V1Lease(metadata=metadata, spec=self._spec(V1LeaseSpec(), self._identity))
+            self._leases.create_namespaced_lease(self._namespace, body, _request_timeout=REQUEST_SECONDS)
+        else:
+            if self._seen is None or self._seen.version != lease.metadata.resource_version:
+                self._seen = Sight(lease.metadata.resource_version, sent)
+            if not may_take(lease, self._identity, self._seen, sent):
+                return False
+            self._replace(lease, self._identity)
+        self.term.renewed(sent)
+        return True
+
+    def _read(self) -> V1Lease | None:
         try:
-            return super().get(name, namespace)  # type: ignore[no-any-return, no-untyped-call]
-        except HTTPError as error:
-            return False, ApiException(status=0, reason=str(error))
+            return self._leases.read_namespaced_lease(NAME, self._namespace, _request_timeout=REQUEST_SECONDS)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
 
-    def create(self, name: str, namespace: str, election_record: Any) -> bool:
-        try:
-            return bool(super().create(name, namespace, election_record))  # type: ignore[no-untyped-call]
-        except HTTPError:
-            return False
+    def _replace(self, lease: V1Lease, holder: str | None) -> None:
+        """Over the version that was read alone: of two that try, one is refused."""
+        lease.spec = self._spec(lease.spec or V1LeaseSpec(), holder)
+        self._leases.replace_namespaced_lease(NAME, self._namespace, lease, _request_timeout=REQUEST_SECONDS)
 
-    def update(self, name: str, namespace: str, updated_record: Any) -> bool:
-        try:
-            return bool(super().update(name, namespace, updated_record))  # type: ignore[no-untyped-call]
-        except HTTPError:
-            return False
-
-
-def campaign(lock: Lock, leads: Callable[[], object], lost: Callable[[], object], terms: Terms = Terms()) -> None:
-    """Call ``leads`` once the Lease is held, and ``lost`` when it no longer is; both in a thread of their own."""
-    config = Config(lock, terms.duration, terms.renew, terms.retry, leads, lambda: None)
-
-    def run() -> None:
-        try:
-            LeaderElection(config).run()
-        finally:
-            lost()
-
-    threading.Thread(target=run, name="lease", daemon=True).start()
+    def _spec(self, before: V1LeaseSpec, holder: str | None) -> Any:
+        now = datetime.now(UTC)
+        same = before.holder_identity == holder
+        return V1LeaseSpec(
+            holder_identity=holder,
+            lease_duration_seconds=self._terms.duration,
+            acquire_time=before.acquire_time if same else now,
+            renew_time=now,
+            lease_transitions=(before.lease_transitions or 0) + (holder is not None and not same),
+        )
