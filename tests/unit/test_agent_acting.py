@@ -76,6 +76,25 @@ async def test_an_error_is_an_observation_and_a_step_cut_short_leaves_no_trace(t
     assert (ending, steps[-1].answer) == ("answered", "15")
 
 
+@pytest.mark.parametrize(("compared", "told"), [(None, 3), (0, 0), (1, 1)])
+async def test_steps_that_somebody_compares_tell_their_state(tally: Tally, compared: int | None, told: int):
+    async with SnapshotPool() as scope:
+        begun = AgentState((), (scope.hold(world(tally)),))
+        actor = FakeActor([READ, ADD, SUM])
+        stand, _ = await act(begun, actor, FakeCompleter([]), max_steps=3, seed=0, scope=scope, compared=compared)
+    assert [step.state is not None for step in stand.steps] == [True] * told + [False] * (3 - told)
+
+
+async def test_what_goes_on_from_the_world_of_another_leaves_it_open(tally: Tally):
+    async with SnapshotPool() as scope:
+        begun = AgentState((), (scope.hold(world(tally)),))
+        async with SnapshotPool() as own:
+            await act(begun, FakeActor([READ, ADD]), FakeCompleter([]), max_steps=2, seed=0, scope=own)
+        assert tally.open == 1
+        stand = await take(begun, ModelTurn(READ), "student", scope)
+        assert stand.steps[0].error is None
+
+
 async def test_kept_worlds_can_be_gone_back_to(tally: Tally):
     async with SnapshotPool() as scope:
         stand = await attempt(tally, scope, READ, WRONG, SUM)

@@ -178,16 +178,16 @@ async def act(
     seed: int,
     scope: SnapshotPool,
     keep: bool = False,
-    digest: bool = True,
+    compared: int | None = None,
 ) -> tuple[AgentState, Ending]:
     """Go on from ``stand`` for at most ``max_steps`` further steps.
 
-    With ``keep`` every world on the way stays open in ``scope``, to go back to; else the last one alone. Without
-    ``digest`` the steps do not tell what state they left.
+    With ``keep`` every world on the way stays open in ``scope``, to go back to; else the last one alone. Only the first
+    ``compared`` steps tell what state they left, which costs as much as a small step; all of them when it is None.
     """
     if stand.steps and stand.steps[-1].answer is not None:
         return stand, "answered"
-    for _ in range(max_steps):
+    for taken in range(max_steps):
         try:
             written = await actor.write(completer, stand.steps, seed + len(stand.steps))
         except ContextOverflow:
@@ -196,6 +196,7 @@ async def act(
             return stand, "cut_off"
         except RequestRefused:
             return stand, "refused"
+        digest = compared is None or taken < compared
         stand = await take(stand, written, actor.author, scope, keep=keep, digest=digest)
         if not keep:
             await scope.release(stand.worlds[:-1], keep=stand.worlds[-1:])

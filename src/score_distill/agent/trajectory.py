@@ -36,7 +36,8 @@ class Step(Row):
     characters of a tail and are not learned; ``logprobs`` is the server's log-probability of each of the others when
     asked for.
     ``code`` is None in a plan and in a turn without code. ``answer`` is set when the final answer was called.
-    ``state`` is a digest of interpreter and tools after the step; None where it is unknown, which equals nothing.
+    ``state`` is a digest of interpreter and tools after the step; None where it is unknown, which equals nothing, or
+    where nobody compares it.
     """
 
     author: Author

@@ -112,6 +112,7 @@ async def demonstrate(here: RolloutContext, task: Task) -> Demonstration:
                 max_steps=method.agent.max_steps,
                 seed=seed_of(spec.seed, "demonstrate", task.id, attempt),
                 scope=scope,
+                compared=0,
             )
         made = trajectory(task.id, stand, ending)
         verdict = await judged(spec.tasks.train.metric, task, made.answer, here.judge(task, "verify"))

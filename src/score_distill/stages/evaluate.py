@@ -112,7 +112,7 @@ class Evaluation(TaskLoop[Trial, Attempt]):
                 max_steps=method.agent.max_steps,
                 seed=seed,
                 scope=scope,
-                digest=False,
+                compared=0,
             )
         answer = stand.steps[-1].answer if stand.steps else None
         verdict = await judged(one.metric, question, answer, here.judge(question, "verify"))

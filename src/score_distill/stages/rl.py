@@ -148,7 +148,7 @@ class Acting:
                 max_steps=spec.method.agent.max_steps,
                 seed=0,
                 scope=scope,
-                digest=False,
+                compared=0,
             )
         answer = stand.steps[-1].answer if stand.steps else None
         verdict = await judged(spec.tasks.train.metric, task, answer, here.judge(task, "verify"))

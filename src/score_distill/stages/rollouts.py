@@ -116,7 +116,8 @@ async def _one(
     caller = here.caller("student", item.task.id, "rl", "")
     begun = AgentState(item.prefix, (start,))
     async with SnapshotPool() as scope:
-        stand, ending = await act(begun, actor, caller, max_steps=spec.method.agent.max_steps, seed=seed, scope=scope)
+        steps = spec.method.agent.max_steps
+        stand, ending = await act(begun, actor, caller, max_steps=steps, seed=seed, scope=scope, compared=1)
     judge = here.judge(item.task, "verify") if rewarded else None
     verdict = await judged(spec.tasks.train.metric, item.task, _answer(stand, item), judge)
     new = stand.steps[len(item.prefix) :]
