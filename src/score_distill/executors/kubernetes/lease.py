@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from kubernetes.client import ApiClient, CoordinationV1Api, V1Lease, V1LeaseSpec, V1ObjectMeta
 from kubernetes.client.exceptions import ApiException
@@ -107,8 +106,9 @@ class Candidate:
             body = V1Lease(metadata=metadata, spec=self._spec(V1LeaseSpec(), self._identity))
             self._leases.create_namespaced_lease(self._namespace, body, _request_timeout=REQUEST_SECONDS)
         else:
-            if self._seen is None or self._seen.version != lease.metadata.resource_version:
-                self._seen = Sight(lease.metadata.resource_version, sent)
+            version = str(lease.metadata and lease.metadata.resource_version)
+            if self._seen is None or self._seen.version != version:
+                self._seen = Sight(version, sent)
             if not may_take(lease, self._identity, self._seen, sent):
                 return False
             self._replace(lease, self._identity)
@@ -128,7 +128,7 @@ class Candidate:
         lease.spec = self._spec(lease.spec or V1LeaseSpec(), holder)
         self._leases.replace_namespaced_lease(NAME, self._namespace, lease, _request_timeout=REQUEST_SECONDS)
 
-    def _spec(self, before: V1LeaseSpec, holder: str | None) -> Any:
+    def _spec(self, before: V1LeaseSpec, holder: str | None) -> V1LeaseSpec:
         now = datetime.now(UTC)
         same = before.holder_identity == holder
         return V1LeaseSpec(
