@@ -1,5 +1,6 @@
 """The chart on a real API server of its own, since it owns the CRD: what Helm installs, and the rights it gives."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from tests.cluster.processes import free_ports, start
 from tests.cluster.waiting import eventually
 
 from score_distill.api import GROUP, VERSION
+from score_distill.executors.kubernetes.settings import GATEWAY, SANDBOX
 
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "charts" / "score-operator"
@@ -146,6 +148,14 @@ def test_an_image_that_names_its_host_is_not_looked_for_in_the_registry(helmed: 
     serving = "images.serving.repository=docker.io/vllm/vllm-openai,images.serving.tag=v1"
     rendered = helmed("template", NAME, CHART, "--set", f"images.registry=ghcr.io/owner,{serving}").stdout
     assert '"docker.io/vllm/vllm-openai:v1"' in rendered
+
+
+def test_what_a_chart_gives_to_gateways_and_sandboxes_is_the_operators_own_default(helmed: Helm) -> None:
+    rendered = yaml.safe_load_all(helmed("template", NAME, CHART).stdout)
+    [deployment] = [one for one in rendered if one and one["kind"] == "Deployment"]
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    [told] = [one["value"] for one in container["env"] if one["name"] == "SCORE_BESIDE"]
+    assert json.loads(told) == {"gateway": GATEWAY, "sandbox": SANDBOX}
 
 
 def test_names_that_look_like_numbers_and_booleans_are_names(helmed: Helm) -> None:

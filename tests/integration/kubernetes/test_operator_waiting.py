@@ -105,7 +105,7 @@ def policy(group: str, resource: str) -> Callable[[Namespace], None]:
 
 NO_PODS: list[tuple[Callable[[Namespace], None], str, str]] = [
     (quota({"pods": "0"}), "QuotaExceeded", "exceeded quota: narrow"),
-    (quota({"requests.memory": "1Mi", "limits.cpu": "64"}), "QuotaExceeded", "failed quota: narrow"),
+    (quota({"requests.memory": "1Mi", "limits.cpu": "64"}), "QuotaExceeded", "exceeded quota: narrow"),
     (quota({"count/pods": "0"}), "QuotaExceeded", "exceeded quota: narrow"),
     (limit_range(max={"memory": "1Mi"}), "QuotaExceeded", "1Mi"),
     (limit_range(min={"cpu": "900"}), "QuotaExceeded", "minimum cpu usage per Container is 900"),
@@ -129,6 +129,39 @@ def test_a_step_goes_on_when_there_is_quota_for_it(control_plane: ControlPlane) 
     namespace.begin()
     says(namespace, "QuotaExceeded", "exceeded quota: narrow", "Succeeded", "Progressing")
     namespace.core.delete_namespaced_resource_quota("narrow", namespace.name)
+    goes_on(namespace)
+
+
+WIDE = {"requests.cpu": "64", "requests.memory": "1Ti", "limits.cpu": "64", "limits.memory": "1Ti"}
+
+
+def test_a_namespace_whose_quota_counts_limits_takes_every_pod_of_the_quickstart(control_plane: ControlPlane) -> None:
+    namespace = Namespace(control_plane)
+    quota(WIDE)(namespace)
+    namespace.begin()
+    by, roles = operator(namespace), set[str]()
+
+    def is_played() -> None:
+        namespace.play()
+        pods = namespace.core.list_namespaced_pod(namespace.name).items
+        roles.update(pod.metadata.labels.get(STEP) or pod.metadata.labels[ROLE] for pod in pods)
+        assert conditions(namespace, by)["Succeeded"]["status"] == "True"
+
+    eventually(is_played, within=120, every=0.05)
+    assert roles == {"teacher", "student", "prepare", "demonstrate", "warmup", "mentor", "sft", "rl", "evaluate"}
+    said = namespace.core.list_namespaced_event(namespace.name).items
+    assert not [one.message for one in said if "quota" in one.message]
+
+
+def test_pods_whose_limits_nobody_gives_are_refused_by_such_a_quota_and_get_those_of_a_limit_range(
+    control_plane: ControlPlane,
+) -> None:
+    namespace = Namespace(control_plane)
+    quota(WIDE)(namespace)
+    namespace.begin(resources={"trainer": {"dtype": "float32"}})
+    must = "must specify limits.cpu for: stage; limits.memory for: stage"
+    says(namespace, "QuotaExceeded", must, "Succeeded", "Progressing")
+    limit_range(default={"cpu": "1", "memory": "1Gi"})(namespace)
     goes_on(namespace)
 
 

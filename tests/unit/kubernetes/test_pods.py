@@ -1,16 +1,19 @@
 """What is in the pods of a run: images, GPUs, mounts, keys, and what their stage and their sandbox are told."""
 
 import json
+from typing import Any
 
 import pytest
 from pydantic import BaseModel, create_model
 from tests.unit.kubernetes.world import NOW, ORDER, UID, Body, EnvState, come_to, kinds, one_pass, run
 
 from score_distill.contract import StageConfig, Summary
-from score_distill.executors.kubernetes import models
+from score_distill.control.pipeline import Step
+from score_distill.control.policy import Start
+from score_distill.executors.kubernetes import models, steps
 from score_distill.executors.kubernetes.names import Owner
 from score_distill.executors.kubernetes.reconcile import Measured, reconcile
-from score_distill.executors.kubernetes.settings import Settings
+from score_distill.executors.kubernetes.settings import Settings, from_environ
 from score_distill.manifest import parse
 
 
@@ -33,6 +36,51 @@ def test_the_sandbox_gets_no_key_and_no_store() -> None:
     [sandbox] = world.jobs["one-mentor-1"]["spec"]["template"]["spec"]["initContainers"]
     assert "envFrom" not in sandbox
     assert {mount["name"] for mount in sandbox["volumeMounts"]} == {"socket", "scratch", "sandbox-tmp"}
+
+
+SIZE = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "4", "memory": "8Gi"}}
+SIZES: Body = {"teacher": SIZE | {"gpus": 2}, "student": SIZE, "rollout": SIZE, "trainer": SIZE}
+
+
+def resources_of(name: str, **spec: Any) -> dict[str, Body]:
+    """Of each container of the pods that a step needs."""
+    world, _ = come_to(name, **spec)
+    pods = [made["spec"]["template"]["spec"] for made in (*world.jobs.values(), *world.deployments.values())]
+    found = [one for pod in pods for one in (*pod.get("initContainers", []), *pod["containers"])]
+    return {one["name"]: one.get("resources", {}) for one in found}
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_every_container_asks_for_something_and_has_limits_where_the_manifest_gives_sizes(name: str) -> None:
+    for container, given in resources_of(name, resources=SIZES).items():
+        for kind in ("requests", "limits"):
+            assert {"cpu", "memory"} <= given[kind].keys(), (container, given)
+
+
+def test_what_fetches_a_model_gets_what_its_server_gets_and_no_gpu() -> None:
+    world, _ = come_to("demonstrate", resources=SIZES)
+    [fetch] = world.deployments["one-teacher"]["spec"]["template"]["spec"]["initContainers"]
+    assert fetch["resources"] == SIZE
+
+
+def test_the_sandbox_may_use_a_core_more_than_its_rollout_and_the_memory_of_four_steps() -> None:
+    given = resources_of("mentor", resources=SIZES, method={"agent": {"memoryMib": 100}})["sandbox"]
+    assert given == {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "5", "memory": "400Mi"}}
+
+
+def test_the_resources_of_gateway_and_sandbox_are_those_of_the_installation() -> None:
+    gateway, sandbox = {"limits": {"cpu": "3"}}, {"requests": {"cpu": "1"}, "limits": {"memory": "9Gi"}}
+    told = json.dumps({"gateway": gateway, "sandbox": sandbox})
+    images = {f"SCORE_IMAGE_{name}": "any:1" for name in ("WORKER", "TRAINER", "SERVING")}
+    settings = from_environ({**images, "SCORE_BESIDE": told})
+    body = run()
+    owner = Owner(parse({name: body[name] for name in ("apiVersion", "kind", "metadata", "spec")}), UID)
+    _, deployment = models.objects(owner, "student", settings)
+    assert deployment["spec"]["template"]["spec"]["containers"][1]["resources"] == gateway
+    start = Start(Step("mentor", "mentor", (), frozenset({"student", "sandbox"})), 1, None)
+    [*_, job] = steps.objects(owner, start, settings)
+    [found] = job["spec"]["template"]["spec"]["initContainers"]
+    assert found["resources"] == {"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "9Gi"}}
 
 
 def test_the_sandbox_has_the_libraries_that_the_manifest_names() -> None:

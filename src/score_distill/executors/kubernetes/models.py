@@ -133,6 +133,7 @@ def _template(owner: Owner, role: Role, settings: Settings, labels: dict[str, st
                 fetch,
                 home,
                 {"models": "/models", "tmp": "/tmp", **claim_mounts(spec)},
+                resources=resources(size.model_copy(update={"gpus": 0})),
                 **store_access(spec),
             )
         ],
@@ -148,7 +149,7 @@ def _template(owner: Owner, role: Role, settings: Settings, labels: dict[str, st
                 ports=[{"name": "http", "containerPort": PORT}],
                 readinessProbe={"httpGet": {**probe, "path": "/ready"}, "periodSeconds": 2, "timeoutSeconds": 5},
                 livenessProbe={"httpGet": {**probe, "path": "/healthz"}, "periodSeconds": 10, "failureThreshold": 6},
-                resources={"requests": {"cpu": "50m", "memory": "128Mi"}},
+                resources=dict(settings.gateway),
             ),
         ],
     )

@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+GATEWAY = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}
+SANDBOX = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": dict[str, str]()}
 
 
 @dataclass(frozen=True)
@@ -12,6 +15,8 @@ class Settings:
 
     ``egress`` are rules of a NetworkPolicy by which pods of a run reach their store; None: make no policies.
     ``scrapers`` are peers of one that may read the metrics of gateways.
+    ``gateway`` and ``sandbox`` are the resources of the containers beside those whose size a manifest gives; limits of
+    the sandbox that are not here follow from the manifest's bounds of a step.
     ``namespaces`` are those that are watched; none: all. ``lease`` is the operator's own namespace and pod, where
     several of it may run. Every ``check_seconds`` its watches are compared with the API server.
     """
@@ -22,6 +27,8 @@ class Settings:
     pull_policy: str = "IfNotPresent"
     egress: tuple[dict[str, Any], ...] | None = None
     scrapers: tuple[dict[str, Any], ...] = ()
+    gateway: Mapping[str, Any] = field(default_factory=lambda: GATEWAY)
+    sandbox: Mapping[str, Any] = field(default_factory=lambda: SANDBOX)
     namespaces: tuple[str, ...] = ()
     lease: tuple[str, str] | None = None
     check_seconds: float = 60.0
@@ -30,7 +37,7 @@ class Settings:
 def from_environ(environ: Mapping[str, str]) -> Settings:
     """Raises KeyError for an image that is not given; the chart gives all of them."""
     egress = environ.get("SCORE_RUN_EGRESS")
-    return Settings(
+    settings = Settings(
         worker=environ["SCORE_IMAGE_WORKER"],
         trainer=environ["SCORE_IMAGE_TRAINER"],
         serving=environ["SCORE_IMAGE_SERVING"],
@@ -41,3 +48,4 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
         scrapers=tuple(json.loads(environ.get("SCORE_METRICS_FROM", "[]"))),
         egress=None if egress is None else tuple(json.loads(egress)),
     )
+    return replace(settings, **json.loads(environ.get("SCORE_BESIDE", "{}")))

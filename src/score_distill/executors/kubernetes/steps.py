@@ -172,7 +172,7 @@ def _template(owner: Owner, step: Step, name: str, settings: Settings, labels: d
     if "sandbox" in step.needs:
         volumes |= {"socket": empty(), "scratch": empty("4Gi"), "sandbox-tmp": empty()}
         mounts["socket"] = SOCKET
-        beside.append(_sandbox(owner, spec.images.worker or settings.worker, settings.pull_policy))
+        beside.append(_sandbox(owner, settings))
     stage = container(
         "stage",
         image,
@@ -196,21 +196,25 @@ def _template(owner: Owner, step: Step, name: str, settings: Settings, labels: d
     )
 
 
-def _sandbox(owner: Owner, image: str, pull_policy: str) -> Body:
-    """The daemon as a native sidecar: started before the stage, ended after it, with no key and no store."""
+def _sandbox(owner: Owner, settings: Settings) -> Body:
+    """The daemon as a native sidecar: started before the stage, ended after it, with no key and no store.
+
+    It may use a core for each step that it runs at once and one for itself.
+    """
     spec = owner.run.spec
-    bounds = limits_of(spec.method.agent, models.machine_of(spec.resources.rollout).cores)
+    cores = models.machine_of(spec.resources.rollout).cores
+    bounds = limits_of(spec.method.agent, cores)
     arguments = {
         "limits": asdict(bounds),
         "libraries": list(spec.method.agent.libraries),
         "socket": f"{SOCKET}/sock",
         "scratch": SCRATCH,
     }
-    memory = ceil(bounds.memory_bytes * 4 / 2**20)
+    limits = {"cpu": str(cores + 1), "memory": f"{ceil(bounds.memory_bytes * 4 / 2**20)}Mi"}
     return container(
         "sandbox",
-        image,
-        pull_policy,
+        spec.images.worker or settings.worker,
+        settings.pull_policy,
         ["python3", "-m", "score_distill.sandbox.supervisor", json.dumps(arguments)],
         {"PYTHONUNBUFFERED": "1"},
         {"socket": SOCKET, "scratch": SCRATCH, "sandbox-tmp": "/tmp"},
@@ -220,5 +224,5 @@ def _sandbox(owner: Owner, image: str, pull_policy: str) -> Body:
             "periodSeconds": 1,
             "failureThreshold": 120,
         },
-        resources={"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": f"{memory}Mi"}},
+        resources={**settings.sandbox, "limits": limits | settings.sandbox.get("limits", {})},
     )
