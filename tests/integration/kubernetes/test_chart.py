@@ -317,17 +317,6 @@ def as_installed(
     return command, folder / "operator.log", "operator", ["env", *(f"{name}={value}" for name, value in told.items())]
 
 
-def test_an_upgrade_upgrades_the_crd_and_an_end_leaves_it(helmed: Helm, plane: ControlPlane, tmp_path: Path) -> None:
-    definitions = client.ApiextensionsV1Api(plane.client())
-    newer = Path(shutil.copytree(CHART, tmp_path / "chart"))
-    file = newer / "files" / "distill.score.dev_distillationruns.yaml"
-    file.write_text(file.read_text().replace("    - drun\n", "    - drun\n    - newer\n"))
-    helmed("upgrade", NAME, newer, "--namespace", OPERATORS)
-    assert "newer" in definitions.read_custom_resource_definition(CRD).spec.names.short_names
-    helmed("uninstall", NAME, "--namespace", OPERATORS)
-    definitions.read_custom_resource_definition(CRD)
-
-
 READ, WRITE = {"get", "list", "watch"}, {"create", "delete", "deletecollection", "patch", "update"}
 
 
@@ -360,3 +349,14 @@ def test_who_may_view_edit_or_administer_a_namespace_may_its_runs_but_not_what_t
     eventually(has_its_rights)
     assert allowed("team-a", "status") <= READ
     assert allowed("team-b") == set()
+
+
+def test_an_upgrade_upgrades_the_crd_and_an_end_leaves_it(helmed: Helm, plane: ControlPlane, tmp_path: Path) -> None:
+    definitions = client.ApiextensionsV1Api(plane.client())
+    newer = Path(shutil.copytree(CHART, tmp_path / "chart"))
+    file = newer / "files" / "distill.score.dev_distillationruns.yaml"
+    file.write_text(file.read_text().replace("    - drun\n", "    - drun\n    - newer\n"))
+    helmed("upgrade", NAME, newer, "--namespace", OPERATORS)
+    assert "newer" in definitions.read_custom_resource_definition(CRD).spec.names.short_names
+    helmed("uninstall", NAME, "--namespace", OPERATORS)
+    definitions.read_custom_resource_definition(CRD)
