@@ -6,7 +6,7 @@ while it runs, and ends with a summary small enough for a termination message. W
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, JsonValue
 
@@ -23,6 +23,10 @@ ON_POLICY = RL_CONTROLS["OnPolicyDistillation"]
 TERMINATION_BYTES = 4096  # what a kubelet keeps of a termination message
 MESSAGE_BYTES = 1500
 FIGURES = 48
+MOST_TOKENS = 2**53
+
+Role = Literal["teacher", "student"]
+Tokens = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
 
 
 class SentHeader(Model):
@@ -81,7 +85,8 @@ class StageConfig(Model):
 class Progress(Model):
     """How far a stage is: ``done`` of ``total`` in ``unit`` ("tasks", "updates" ...); total is None until known.
 
-    ``figures`` are what it measured last, such as loss, reward or corrections.
+    ``figures`` are what it measured last, such as loss, reward or corrections. ``tokens`` were spent by role so far,
+    over all attempts: each worker tells of its own tasks.
     """
 
     done: int
@@ -89,6 +94,7 @@ class Progress(Model):
     unit: str
     message: str = ""
     figures: dict[str, FiniteFloat] = Field(default_factory=dict, max_length=FIGURES)
+    tokens: dict[Role, Tokens] = Field(default_factory=dict)
 
 
 def together(parts: Sequence[Progress]) -> Progress | None:
@@ -99,6 +105,7 @@ def together(parts: Sequence[Progress]) -> Progress | None:
     if not parts:
         return None
     totals = [one.total for one in parts]
+    roles = {role: None for one in parts for role in one.tokens}
     return Progress(
         done=sum(one.done for one in parts),
         total=None if None in totals else sum(total or 0 for total in totals),
@@ -108,6 +115,7 @@ def together(parts: Sequence[Progress]) -> Progress | None:
             name: sum(one.figures.get(name, 0.0) for one in parts)
             for name in {name: None for one in parts for name in one.figures}
         },
+        tokens={role: min(MOST_TOKENS, sum(one.tokens.get(role, 0) for one in parts)) for role in roles},
     )
 
 

@@ -24,8 +24,8 @@ class FakeTeacher:
         return Completion("", Usage(prompt=len(tokens), completion=1), logprobs=(-1.0,) * (len(tokens) - 1))
 
 
-async def ask(ledger: Ledger, question: str, role: str = "teacher") -> Completion:
-    caller = Caller(FakeTeacher(), ledger, role, "r", "task", "act")  # type: ignore[arg-type]
+async def ask(ledger: Ledger, question: str, role: str = "teacher", task: str = "task") -> Completion:
+    caller = Caller(FakeTeacher(), ledger, role, "r", task, "act")  # type: ignore[arg-type]
     return await caller.chat([{"role": "user", "content": question}], max_tokens=9, sampling=Sampling(), seed=0)
 
 
@@ -54,6 +54,18 @@ async def test_one_of_several_workers_may_spend_its_share_of_what_is_left() -> N
     await ask(ledger, "c")
     with pytest.raises(BudgetSpent, match="30 were left for this worker, 30 are spent"):
         await ask(ledger, "d")
+
+
+async def test_what_the_tasks_of_all_workers_cost_adds_up_to_the_account_however_many_there_were_before() -> None:
+    written: list[Record] = []
+    for task in "abcd":
+        await ask(Ledger(written.append), task, task=task)
+    shares = [frozenset("ac"), frozenset("b"), frozenset("d")]
+    ledgers = [Ledger(written.append, [*written], mine=mine, workers=3) for mine in shares]
+    await ask(ledgers[1], "again", task="b")
+    assert [one.own.tokens("teacher") for one in ledgers] == [20, 20, 10]
+    assert sum(one.own.tokens("teacher") for one in ledgers) == Ledger(print, written).account.tokens("teacher")
+    assert ledgers[0].account.tokens("teacher") == 40, "the budget is one of all workers"
 
 
 async def test_the_student_is_free() -> None:

@@ -8,14 +8,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from score_distill.agent.chat_template import Message
 from score_distill.agent.completer import Completer, Completion, Usage
 from score_distill.api import Sampling
+from score_distill.contract import Role
 from score_distill.errors import BudgetSpent
 
-Role = Literal["student", "teacher"]
 Record = dict[str, Any]
 
 
@@ -57,6 +57,7 @@ class Ledger:
 
     ``past`` are the records of earlier attempts; those of tasks in ``finished`` count, but are not kept in memory.
     With ``remember`` a task that is begun anew is not asked for what it was answered in this attempt, until `settle`.
+    ``mine`` are the tasks of this worker; None: all. ``own`` counts what they cost, in whichever attempt.
     ``teacher_tokens`` bounds what the teacher's calls cost together, over all attempts; of what ``past`` leaves of them
     this one of ``workers`` may spend its share.
     """
@@ -70,12 +71,15 @@ class Ledger:
         *,
         remember: bool = True,
         workers: int = 1,
+        mine: frozenset[str] | None = None,
     ) -> None:
         self._write, self._teacher_tokens, self._remember = write, teacher_tokens, remember
         self._known: dict[str, dict[str, Record]] = {}
         self.account = Account()
+        self.own = self.account if mine is None else Account()
         for record in past:
-            self.account.add(record["role"], record["purpose"], Usage(**record["usage"]))
+            own = mine is None or record["task"] in mine
+            self._count(record["role"], record["purpose"], Usage(**record["usage"]), own=own)
             if record["task"] not in finished:
                 self._known.setdefault(record["task"], {}).setdefault(record["key"], record)
         if teacher_tokens is not None:
@@ -110,9 +114,14 @@ class Ledger:
         usage = reply.pop("usage")
         record = {"key": key, "task": task, "role": role, "purpose": purpose, "usage": usage, "reply": reply}
         self._write(record)
-        self.account.add(role, purpose, completion.usage)
+        self._count(role, purpose, completion.usage, own=True)
         if self._remember:
             self._known.setdefault(task, {})[key] = record
+
+    def _count(self, role: str, purpose: str, usage: Usage, *, own: bool) -> None:
+        self.account.add(role, purpose, usage)
+        if own and self.own is not self.account:
+            self.own.add(role, purpose, usage)
 
     def settle(self, task: str) -> None:
         """The task has its outcome: its calls are forgotten here."""

@@ -53,8 +53,7 @@ class StepStatus(Model):
     started_at: datetime | None = Field(None, description="when its first attempt began")
     finished_at: datetime | None = Field(None, description="when it succeeded or failed for good")
     counts: dict[Word, Whole] = Field({}, max_length=32, description="what it gave")
-    tokens: StepTokens | None = None
-    attempts: dict[Word, Whole] = Field({}, max_length=16, description="attempts by role, where roles restart alone")
+    tokens: StepTokens | None = Field(None, description="spent so far, over all attempts")
 
 
 class Usage(Model):

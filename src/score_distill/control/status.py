@@ -5,6 +5,7 @@ Conditions are the truth; step, progress and score are for a table. A condition 
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import get_args
 
 from score_distill.api import (
     ArtifactsStatus,
@@ -18,7 +19,7 @@ from score_distill.api import (
     kind_of,
     round_of,
 )
-from score_distill.contract import Progress, Summary
+from score_distill.contract import MOST_TOKENS, Progress, Role, Summary
 from score_distill.control.pipeline import Step
 from score_distill.control.plan import Plan
 from score_distill.control.policy import Action, Decision, Finished, Observed, Record, Start, Stop, Suspended, Wait
@@ -108,9 +109,7 @@ def _step(
     if done:
         if summary is None:
             return old
-        progress = summary.progress or progress
-        tokens = StepTokens(teacher=summary.tokens.get("teacher", 0), student=summary.tokens.get("student", 0))
-        reached = (progress.done, progress.total, progress.unit) if progress else (old.done, old.total, old.unit)
+        reached = _reached(old, summary.progress or progress)
         return old.model_copy(
             update={
                 "state": "Succeeded",
@@ -121,7 +120,7 @@ def _step(
                 "exit_code": None,
                 "finished_at": at,
                 "counts": dict(list(summary.counts.items())[:32]),
-                "tokens": tokens,
+                "tokens": _more(StepTokens(), summary.tokens) if summary.tokens else old.tokens,
             }
         )
     new: dict[str, object] = {
@@ -156,7 +155,22 @@ def _step(
     fewer = progress is not None and new["attempt"] == old.attempt and progress.done < old.done  # a worker was silent
     if progress is not None and not fewer:
         new |= {"done": progress.done, "total": progress.total, "unit": progress.unit}
+    if progress is not None and progress.tokens:
+        new["tokens"] = _more(old.tokens or StepTokens(), progress.tokens)
     return old.model_copy(update=new)
+
+
+def _reached(old: StepStatus, last: Progress | None) -> tuple[int, int | None, str | None]:
+    """Of a step that is done. Where not all of its workers are known to have told how far they came, it did all."""
+    if last is not None and (last.total is None or last.total >= (old.total or 0)):
+        return last.done, last.total, last.unit
+    return (old.done if old.total is None else old.total), old.total, old.unit
+
+
+def _more(old: StepTokens, told: Mapping[Role, int] | Mapping[str, int]) -> StepTokens:
+    """What was spent stays spent, also where a worker is silent or begins anew."""
+    teacher, student = (min(MOST_TOKENS, told.get(role, 0)) for role in get_args(Role))
+    return StepTokens(teacher=max(old.teacher, teacher), student=max(old.student, student))
 
 
 def _current(action: Action, plan: Plan) -> str | None:

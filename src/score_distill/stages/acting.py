@@ -21,13 +21,13 @@ from score_distill.agent.codeact import StudentActor, TeacherActor
 from score_distill.agent.completer import OpenAIClient
 from score_distill.agent.environment import EnvState
 from score_distill.agent.judge import Judge
-from score_distill.agent.ledger import Caller, Ledger, Role
+from score_distill.agent.ledger import Caller, Ledger
 from score_distill.agent.seeds import seed_of
 from score_distill.agent.tools import Tool
 from score_distill.agent.trajectory import Row, Task
 from score_distill.api import Sampling
 from score_distill.artifacts.store import Appender
-from score_distill.contract import Served
+from score_distill.contract import Role, Served
 from score_distill.errors import Infrastructure
 from score_distill.sandbox.client import Sandbox, SandboxError, SandboxLost
 from score_distill.serving.weights import model_server
@@ -113,9 +113,11 @@ class RolloutContext:
 
 @asynccontextmanager
 async def floor(
-    frame: StageContext, finished: frozenset[str], *, durable: bool = True
+    frame: StageContext, finished: frozenset[str], *, durable: bool = True, mine: frozenset[str] | None = None
 ) -> AsyncIterator[RolloutContext]:
     """Open everything that the step's config names. ``finished`` are tasks whose ledger lines are only counted.
+
+    ``mine`` are the tasks of this worker, all if it is None: what they cost is told with the progress.
 
     Without ``durable`` calls are counted and not written: for RL, which goes on from a checkpoint instead.
     """
@@ -126,9 +128,10 @@ async def floor(
         if durable:
             past = frame.writer.read_journal("calls")
             calls = stack.enter_context(frame.writer.journal("calls"))
-            ledger = Ledger(calls.append, past, finished, config.teacher_tokens, workers=config.workers)
+            ledger = Ledger(calls.append, past, finished, config.teacher_tokens, workers=config.workers, mine=mine)
         else:
             ledger = Ledger(lambda _: None, teacher_tokens=config.teacher_tokens, remember=False)
+        frame.spent = ledger.own
         sandbox = await Sandbox.connect(config.sandbox)
         stack.push_async_callback(sandbox.close)
         concurrency = config.spec.resources.rollout.concurrency

@@ -11,17 +11,18 @@ from datetime import UTC, date, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import JsonValue
 
+from score_distill.agent.ledger import Account
 from score_distill.agent.prompts import PROMPT_VERSION
 from score_distill.api import kind_of, settled
 from score_distill.artifacts.models import model_folder
 from score_distill.artifacts.steps import Manifest, StepReader, StepWriter
 from score_distill.artifacts.store import Store, StoreMissing
 from score_distill.artifacts.uris import UriResolver
-from score_distill.contract import Progress, Served, StageConfig, Summary
+from score_distill.contract import Progress, Role, Served, StageConfig, Summary
 from score_distill.work_folder import WorkFolder, worker_of
 
 PROGRESS_SECONDS = 0.5
@@ -34,6 +35,7 @@ class StageContext:
     config: StageConfig
     store: Store
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    spent: Account = field(default_factory=Account)
     _reported: float = 0.0
 
     @cached_property
@@ -98,7 +100,8 @@ class StageContext:
         if not now and clock - self._reported < PROGRESS_SECONDS:
             return
         self._reported = clock
-        told = Progress(done=done, total=total, unit=unit, message=message, figures=dict(figures or {}))
+        tokens = {role: spent for role in get_args(Role) if (spent := self.spent.tokens(role))}
+        told = Progress(done=done, total=total, unit=unit, message=message, figures=dict(figures or {}), tokens=tokens)
         WorkFolder(self.work).write_progress(self.worker, told)
 
     def finish(

@@ -67,7 +67,10 @@ class TaskLoop(ABC, Generic[T, R]):
         await self.each(here, self.left(), outcomes)
 
     def run(self) -> Summary:
-        if not self.parts.mine_done:
+        if self.parts.mine_done:
+            self.done = self.total = sum(1 for _ in self.mine())
+            self.progress(now=True)
+        else:
             asyncio.run(self._act())
             self.parts.finish_mine()
         if not self.parts.all_done:
@@ -80,12 +83,11 @@ class TaskLoop(ABC, Generic[T, R]):
 
     async def _act(self) -> None:
         self.finished = frozenset(map(self.task_of, self.frame.writer.read_journal("outcomes")))
-        for task in self.mine():
-            self.total += 1
-            self.done += self.name(task) in self.finished
+        mine = frozenset(map(self.name, self.mine()))
+        self.total, self.done = len(mine), len(mine & self.finished)
         self.progress(now=True)
         if self.done < self.total:
-            async with floor(self.frame, self.finished) as here:
+            async with floor(self.frame, self.finished, mine=mine) as here:
                 with self.frame.writer.journal("outcomes") as outcomes:
                     await self.act(here, outcomes)
         self.progress(now=True)

@@ -12,6 +12,7 @@ from tests.integration.stages.conftest import INPUTS, MakePlace, Place, ledger, 
 
 from score_distill.contract import Summary
 from score_distill.errors import Exit
+from score_distill.work_folder import WorkFolder
 
 DYING = Path(__file__).with_name("dying_stage.py")
 
@@ -65,6 +66,9 @@ async def test_four_workers_make_the_files_of_one_and_pay_no_more(make_place: Ma
     assert many.result(step).manifest.counts == alone.result(step).manifest.counts
     assert models.paid == 2 * calls
     assert sum(row["calls"] for row in many.usage(step)) == calls
+    progress = WorkFolder(many.folder / "work" / step).read_progress()
+    assert progress is not None
+    assert progress.tokens == max(summaries, key=lambda one: one.digest).tokens
 
     digest = many.result(step).manifest.digest
     assert {one.digest for one in summaries} <= {"", digest}

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from pydantic import ValidationError
 from tests.unit.kubernetes.world import (
     NOW,
     ORDER,
@@ -19,7 +20,7 @@ from tests.unit.kubernetes.world import (
 )
 
 from score_distill.api import Status
-from score_distill.contract import Progress, Summary
+from score_distill.contract import Progress, Summary, together
 from score_distill.control.status import news
 from score_distill.errors import Exit
 from score_distill.executors.kubernetes.observe import Children
@@ -262,6 +263,75 @@ def test_the_teachers_condition_has_the_reason_of_its_pods() -> None:
     found = condition(body, "TeacherReady")
     assert (found["status"], found["reason"]) == ("False", "ServingArgsRefused")
     assert found["message"].startswith("spec.teacher.serving.args: ")
+
+
+def spends(teacher: int, done: int = 10) -> dict[str, Progress]:
+    return {"mentor": Progress(done=done, total=400, unit="tasks", tokens={"teacher": teacher})}
+
+
+def test_tokens_are_counted_while_a_step_runs_and_never_fewer() -> None:
+    world, body = come_to("mentor")
+    told = []
+    for progress in ({}, spends(50), spends(20), {}, spends(70, done=9)):
+        one_pass(world, body, progress=progress)
+        told.append(body["status"]["usage"]["teacherTokens"])
+    assert told == [60, 110, 110, 110, 130]
+    world.end("one-mentor-1", None, code=137)
+    one_pass(world, body)
+    assert body["status"]["usage"]["teacherTokens"] == 130
+    one_pass(world, body, now=NOW + 1000)
+    one_pass(world, body, now=NOW + 1001, progress=spends(80))
+    assert (step(body, "mentor")["attempt"], body["status"]["usage"]["teacherTokens"]) == (2, 140)
+    world.end("one-mentor-2", Summary(step="mentor", succeeded=True, tokens={"teacher": 75}, digest="a" * 64))
+    one_pass(world, body, now=NOW + 1002)
+    assert body["status"]["usage"]["teacherTokens"] == 135, "the result says what it cost"
+
+
+def test_a_step_of_which_nothing_is_said_at_its_end_keeps_what_it_told_before() -> None:
+    world, body = come_to("mentor")
+    one_pass(world, body, progress=spends(50))
+    world.end("one-mentor-1", None)
+    one_pass(world, body)
+    found = step(body, "mentor")
+    assert (found["state"], found["done"], found["total"], found["tokens"]) == ("Succeeded", 400, 400, {"teacher": 50})
+
+
+@pytest.mark.parametrize("tokens", [-1, 2**53 + 1, "many"])
+def test_tokens_that_no_stage_can_have_spent_are_no_answer(tokens: object) -> None:
+    with pytest.raises(ValidationError):
+        Progress.model_validate({"done": 1, "total": 1, "unit": "tasks", "tokens": {"teacher": tokens}})
+
+
+def test_progress_of_many_workers_stays_within_what_a_status_takes() -> None:
+    whole = together([Progress(done=1, total=1, unit="tasks", tokens={"teacher": 2**53})] * 3)
+    assert whole is not None
+    assert whole.tokens == {"teacher": 2**53}
+
+
+@pytest.mark.parametrize(
+    ("before", "ends", "reached"),
+    [
+        (None, [(135, True), (15, False)], (150, 150)),
+        (None, [(15, False), (135, True)], (150, 150)),
+        (135, [(135, True), (15, False)], (150, 150)),
+        (150, [(135, True), (None, False)], (150, 150)),
+        (150, [(None, True), (None, False)], (150, 150)),
+    ],
+)
+def test_a_step_of_several_workers_ends_with_what_all_did(
+    before: int | None, ends: list[tuple[int | None, bool]], reached: tuple[int, int]
+) -> None:
+    world, body = come_to("evaluate", resources={"rollout": {"parallelism": 2}})
+    if before is not None:
+        one_pass(world, body, progress={"evaluate": Progress(done=before - 10, total=before, unit="tasks")})
+    for shard, (count, made) in enumerate(ends):
+        last = None if count is None else Progress(done=count, total=count, unit="tasks")
+        told = Summary(step="evaluate", succeeded=True, digest="a" * 64 if made else "", progress=last)
+        world.end("one-evaluate-1", told)
+        world.pods[f"shard-{shard}"] = world.pods.pop("one-evaluate-1")
+    one_pass(world, body)
+    found = step(body, "evaluate")
+    assert (found["state"], found["done"], found["total"]) == ("Succeeded", *reached)
 
 
 def test_progress_is_in_the_status_and_stays_when_the_step_ends() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from score_distill.contract import Summary
+from score_distill.contract import Summary, together
 from score_distill.control.policy import Ending
 from score_distill.errors import Exit
 from score_distill.executors.kubernetes.names import Body
@@ -41,8 +41,11 @@ def lost(pod: Body, now: float) -> bool:
 
 
 def summary(pods: Iterable[Body]) -> Summary | None:
-    """Of the workers of a step, what the one said that made the result: it knows most."""
-    return max(told(pods), key=lambda one: bool(one.digest), default=None)
+    """Of the workers of a step, what the one said that made the result: it knows most. How far they came adds up."""
+    ends = told(pods)
+    best = max(ends, key=lambda one: bool(one.digest), default=None)
+    whole = together([one.progress for one in ends if one.progress is not None])
+    return best and best.model_copy(update={"progress": whole})
 
 
 def told(pods: Iterable[Body]) -> list[Summary]:

@@ -3,10 +3,9 @@
 import hashlib
 from math import ceil
 from pathlib import Path
-from typing import Literal
 
 from score_distill.api import Pod, Serving, amount
-from score_distill.contract import SentHeader, Served
+from score_distill.contract import Role, SentHeader, Served
 from score_distill.executors.kubernetes.names import MADE_OF, SERVER, Body, Owner
 from score_distill.executors.kubernetes.pods import (
     claim_mounts,
@@ -22,7 +21,6 @@ from score_distill.executors.kubernetes.settings import Settings
 from score_distill.machine import Machine
 from score_distill.serving import vllm
 
-Role = Literal["teacher", "student"]
 PORT, INSIDE = 8000, 8001
 MODEL, WEIGHTS, KEYS = "/models/base", "/weights", "/keys"
 ENDPOINT_KEY = "/keys-endpoint"
