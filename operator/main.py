@@ -30,6 +30,8 @@ JOBS = ("batch", "v1", "jobs")
 DEPLOYMENTS = ("apps", "v1", "deployments")
 REPLICA_SETS = ("apps", "v1", "replicasets")
 PODS = ("", "v1", "pods")
+SERVICES = ("", "v1", "services")
+NETWORK_POLICIES = ("networking.k8s.io", "v1", "networkpolicies")
 OURS = {UID: kopf.PRESENT}
 WORKERS = 4
 RESYNC_SECONDS = 600.0
@@ -44,7 +46,7 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
     settings.watching.chunk_size = 500
-    for kind in (JOBS, DEPLOYMENTS, REPLICA_SETS, PODS):
+    for kind in (JOBS, DEPLOYMENTS, REPLICA_SETS, PODS, SERVICES, NETWORK_POLICIES):
         settings.watching.label_selectors[kind] = UID
     try:
         config.load_incluster_config()
@@ -83,6 +85,8 @@ async def stop(memo: kopf.Memo, **_: Any) -> None:
 @kopf.index(*DEPLOYMENTS, labels=OURS)
 @kopf.index(*REPLICA_SETS, labels=OURS)
 @kopf.index(*PODS, labels=OURS)
+@kopf.index(*SERVICES, labels=OURS)
+@kopf.index(*NETWORK_POLICIES, labels=OURS)
 async def known(body: kopf.Body, resource: kopf.Resource, memo: kopf.Memo, **_: Any) -> dict[str, Any]:
     """kopf calls no handler before all that is there has gone through its indexes; it keeps nothing in this one."""
     memo.operator.known.put(resource.kind, dict(body))
@@ -94,6 +98,8 @@ async def known(body: kopf.Body, resource: kopf.Resource, memo: kopf.Memo, **_: 
 @kopf.on.event(*DEPLOYMENTS, labels=OURS)
 @kopf.on.event(*REPLICA_SETS, labels=OURS)
 @kopf.on.event(*PODS, labels=OURS)
+@kopf.on.event(*SERVICES, labels=OURS)
+@kopf.on.event(*NETWORK_POLICIES, labels=OURS)
 async def changed(event: kopf.RawEvent, body: kopf.Body, resource: kopf.Resource, memo: kopf.Memo, **_: Any) -> None:
     memo.operator.changed(resource.kind, dict(body), gone=event["type"] == "DELETED")
 

@@ -50,10 +50,11 @@ class Namespace:
         self.runs.patch_namespaced_custom_object(*where, {"spec": {"suspend": suspend}})
 
     def children(self) -> list[Body]:
-        """Jobs, Deployments, ReplicaSets and pods, as a watch brings them."""
-        core, batch, apps = self.core, self.batch, self.apps
+        """All that is watched of a run, as a watch brings it."""
+        core, batch, apps, network = self.core, self.batch, self.apps, client.NetworkingV1Api(self.api)
         lists: dict[str, Any] = {"Job": batch.list_namespaced_job, "Deployment": apps.list_namespaced_deployment}
         lists |= {"ReplicaSet": apps.list_namespaced_replica_set, "Pod": core.list_namespaced_pod}
+        lists |= {"Service": core.list_namespaced_service, "NetworkPolicy": network.list_namespaced_network_policy}
         return [
             self.api.sanitize_for_serialization(one) | {"kind": kind}
             for kind, listed in lists.items()

@@ -174,15 +174,21 @@ def test_a_pass_over_what_the_api_server_gives_back_says_the_same(api: client.Ap
         cluster.apply(body, run["metadata"]["uid"])
     cluster.write_status(run["metadata"], first.status)
     namespace = run["metadata"]["namespace"]
-    jobs = [api.sanitize_for_serialization(one) for one in client.BatchV1Api(api).list_namespaced_job(namespace).items]
-    deployments = [
-        api.sanitize_for_serialization(one) for one in client.AppsV1Api(api).list_namespaced_deployment(namespace).items
-    ]
-    again = reconcile(read(api, run), Children(jobs, (), deployments), Measured(), SETTINGS, NOW + 1)
+    network = client.NetworkingV1Api(api)
+    lists = {
+        "Job": client.BatchV1Api(api).list_namespaced_job,
+        "Deployment": client.AppsV1Api(api).list_namespaced_deployment,
+        "Service": client.CoreV1Api(api).list_namespaced_service,
+        "NetworkPolicy": network.list_namespaced_network_policy,
+    }
+    there = {
+        kind: [api.sanitize_for_serialization(one) | {"kind": kind} for one in listed(namespace).items]
+        for kind, listed in lists.items()
+    }
+    children = Children(there["Job"], (), there["Deployment"], [*there["Service"], *there["NetworkPolicy"]])
+    again = reconcile(read(api, run), children, Measured(), SETTINGS, NOW + 1)
     assert (again.apply, again.delete, again.keys) == ((), (), None)
-    settled = reconcile(
-        {**read(api, run), "status": again.status}, Children(jobs, (), deployments), Measured(), SETTINGS, NOW + 2
-    )
+    settled = reconcile({**read(api, run), "status": again.status}, children, Measured(), SETTINGS, NOW + 2)
     assert Status.model_validate(settled.status) == Status.model_validate(again.status)
 
 

@@ -19,6 +19,8 @@ from tests.cluster.processes import Daemon, free_ports, start
 from tests.cluster.waiting import eventually
 from tests.integration.kubernetes.frozen import way
 
+from score_distill.executors.kubernetes.known import KINDS
+
 ROOT = Path(__file__).parents[3]
 WHERE = ("distill.score.dev", "v1alpha1")
 
@@ -84,7 +86,7 @@ def news_ages(port: int) -> dict[str, float]:
 
 def hears_of_all(port: int) -> None:
     ages = news_ages(port)
-    assert ages.keys() == {"DistillationRun", "Job", "Deployment", "ReplicaSet", "Pod"}
+    assert ages.keys() == {*KINDS}
     assert max(ages.values()) < 10, ages
 
 

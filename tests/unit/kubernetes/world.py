@@ -39,14 +39,24 @@ class EnvState:
         self.jobs: dict[str, Body] = {}
         self.deployments: dict[str, Body] = {}
         self.pods: dict[str, Body] = {}
+        self.services: dict[str, Body] = {}
+        self.policies: dict[str, Body] = {}
 
     @property
     def children(self) -> Children:
-        return Children(list(self.jobs.values()), list(self.pods.values()), list(self.deployments.values()))
+        jobs, pods, deployments, services, policies = (
+            list(one.values()) for one in (self.jobs, self.pods, self.deployments, self.services, self.policies)
+        )
+        return Children(jobs, pods, deployments, [*services, *policies])
 
     def take(self, changes: Changes) -> None:
         for body in changes.apply:
-            kind = {"Job": self.jobs, "Deployment": self.deployments}.get(body["kind"])
+            kind = {
+                "Job": self.jobs,
+                "Deployment": self.deployments,
+                "Service": self.services,
+                "NetworkPolicy": self.policies,
+            }.get(body["kind"])
             if kind is not None:
                 kind[body["metadata"]["name"]] = body
         for body in changes.delete:

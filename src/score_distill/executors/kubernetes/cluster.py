@@ -80,16 +80,27 @@ class Cluster:
 
     def create_keys(self, owner: Owner, roles: Iterable[str]) -> None:
         """The Secret with a fresh key for each model server of the run; made once, never read."""
-        metadata = owner.metadata(owner.keys, owner.labels("keys"))
-        data = {role: base64.b64encode(secrets.token_urlsafe(32).encode()).decode() for role in roles}
-        body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data, "immutable": True}
         try:
-            with _making("Secret", metadata):
-                self._call("POST", _path("Secret", {**metadata, "name": ""}).rstrip("/"), body)
+            with _making("Secret", owner.metadata(owner.keys, {})):
+                self._make_keys(owner, roles)
             self._wrote("create", "Secret")
         except ApiException as error:
             if error.status != 409:
                 raise
+
+    def has_keys(self, owner: Owner) -> bool:
+        """Whether that Secret is there, without the right to read it; so it is taken to be where nobody can say."""
+        try:
+            self._make_keys(owner, (), [("dryRun", "All")])
+        except ApiException:
+            return True
+        return False
+
+    def _make_keys(self, owner: Owner, roles: Iterable[str], query: list[tuple[str, str]] | None = None) -> None:
+        metadata = owner.metadata(owner.keys, owner.labels("keys"))
+        data = {role: base64.b64encode(secrets.token_urlsafe(32).encode()).decode() for role in roles}
+        body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data, "immutable": True}
+        self._call("POST", _path("Secret", {**metadata, "name": ""}).rstrip("/"), body, query=query)
 
     def delete(self, kind: str, metadata: Body) -> None:
         """Delete an object and its pods; one that is gone is fine. A Job outlives its pods, to say whose they are."""

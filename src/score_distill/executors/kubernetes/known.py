@@ -21,6 +21,8 @@ MAKERS = {
     "Deployment": ((GROUP, KIND),),
     "ReplicaSet": (("apps", "Deployment"),),
     "Pod": (("batch", "Job"), ("apps", "ReplicaSet")),
+    "Service": ((GROUP, KIND),),
+    "NetworkPolicy": ((GROUP, KIND),),
 }
 """By what the objects of a kind are made that a run has, as groups and kinds."""
 KINDS = (KIND, *MAKERS)
@@ -28,10 +30,14 @@ TIMES = ("creationTimestamp", "deletionTimestamp")
 METADATA = ("name", "namespace", "uid", "labels", "annotations", "ownerReferences", *TIMES)
 SPEC = {
     "Job": ("suspend", "parallelism"),
-    "Deployment": (),
+    "Deployment": ("replicas",),
     "ReplicaSet": (),
     "Pod": ("nodeName",),
+    "Service": ("selector", "ports"),
+    "NetworkPolicy": ("podSelector", "policyTypes", "ingress", "egress"),
 }
+SILENT = ("ReplicaSet", "Service", "NetworkPolicy")
+"""Kinds whose status no pass reads."""
 
 
 def key_of(run: Body) -> Key:
@@ -57,7 +63,7 @@ def trimmed(kind: str, body: Body) -> Body:
             kept["volumes"] = claims
     if kind == "Job":
         kept["template"] = {"spec": _containers(spec.get("template", {}).get("spec", {}))}
-    status = {} if kind == "ReplicaSet" else body.get("status") or {}
+    status = {} if kind in SILENT else body.get("status") or {}
     return {"kind": kind, "metadata": metadata, "spec": kept, "status": status}
 
 
@@ -127,7 +133,9 @@ class Known:
         self.forget(run)
         self._makers[run] = makers
         self._run_of |= dict.fromkeys(makers, run)
-        return Children(jobs, [pod for maker in sorted(makers) for pod in self._of("Pod", maker)], deployments)
+        pods = [pod for maker in sorted(makers) for pod in self._of("Pod", maker)]
+        access = [one for kind in ("Service", "NetworkPolicy") for one in self._of(kind, itself)]
+        return Children(jobs, pods, deployments, access)
 
     def settle(self, run: Key) -> None:
         """The run is finished, and its status has all that its steps said: Jobs and pods need not be kept for it."""

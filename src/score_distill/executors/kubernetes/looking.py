@@ -6,9 +6,9 @@ from score_distill.executors.kubernetes.admission import fits, room_for
 from score_distill.executors.kubernetes.cluster import Cluster, Refused
 from score_distill.executors.kubernetes.endings import condition
 from score_distill.executors.kubernetes.known import Key
-from score_distill.executors.kubernetes.names import Body
+from score_distill.executors.kubernetes.names import Body, Owner
 from score_distill.executors.kubernetes.observe import Children, Trouble
-from score_distill.executors.kubernetes.waiting import claims, in_question, newest, unbound, unmounted
+from score_distill.executors.kubernetes.waiting import MOST, claims, in_question, newest, unbound, unmounted, unprepared
 
 KEPT_SECONDS, SILENT_SECONDS = 30.0, 8.0
 """So long an answer is taken for true of an object that still waits, and so long that there was none."""
@@ -36,6 +36,18 @@ class Looking:
         if said:
             self._said[run] = said
         return {uid: why for uid, (_, why) in said.items() if why is not None}
+
+    def missing(self, run: Body, children: Children, told: Mapping[str, Trouble]) -> frozenset[str]:
+        """The names of the run's own objects that pods of it lack: the Secret of its keys, ConfigMaps of its Jobs."""
+        pods = unprepared(children, told)
+        if not pods:
+            return frozenset()
+        owner = Owner.of(run)
+        names = [
+            job["metadata"]["name"] for job in children.unfinished if any(pod in pods for pod in children.pods_of(job))
+        ]
+        gone = [one for one in names[:MOST] if self._cluster.get("ConfigMap", owner.metadata(one, {})) is None]
+        return frozenset(gone if self._cluster.has_keys(owner) else [*gone, owner.keys])
 
     def forget(self, run: Key) -> None:
         """The run is gone."""

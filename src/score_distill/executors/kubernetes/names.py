@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from score_distill.api import GROUP, KIND, VERSION, DistillationRun
+from score_distill.manifest import parse
 
 Body = dict[str, Any]
 
@@ -24,6 +25,12 @@ class Owner:
 
     run: DistillationRun
     uid: str
+
+    @classmethod
+    def of(cls, body: Body) -> "Owner":
+        """Raises ManifestError."""
+        run = parse({name: body[name] for name in ("apiVersion", "kind", "metadata", "spec")})
+        return cls(run, str(body["metadata"]["uid"]))
 
     @property
     def name(self) -> str:

@@ -27,11 +27,12 @@ USAGE = 2
 
 @dataclass(frozen=True)
 class Children:
-    """The objects of one run that a cache or the API server has."""
+    """The objects of one run that a cache or the API server has; ``access`` are its Services and NetworkPolicies."""
 
     jobs: Sequence[Body] = ()
     pods: Sequence[Body] = ()
     deployments: Sequence[Body] = ()
+    access: Sequence[Body] = ()
 
     def pods_of(self, job: Body) -> list[Body]:
         """Its own, and not those that an earlier Job of its name has left."""

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 
 from kubernetes.client.exceptions import ApiException
@@ -24,6 +24,7 @@ from score_distill.executors.kubernetes.observe import Children, Trouble, ended_
 from score_distill.executors.kubernetes.reconcile import Changes, Measured, dumped, reconcile, running, succeeded
 from score_distill.executors.kubernetes.settings import Settings
 from score_distill.executors.kubernetes.workqueue import WorkQueue
+from score_distill.manifest import ManifestError
 
 
 class Operator:
@@ -107,7 +108,8 @@ class Operator:
 
     def _pass(self, body: Body, children: Children, measured: Measured) -> float | None:
         now = self._clock()
-        changes = reconcile(body, children, measured, self._settings, now, self._told(body, children, now))
+        told, missing = self._waits(body, children, now)
+        changes = reconcile(body, children, measured, self._settings, now, told, missing)
         try:
             self._carry_out(body, changes)
         except ForeignObject as error:
@@ -122,13 +124,14 @@ class Operator:
             raise
         return changes.again
 
-    def _told(self, body: Body, children: Children, now: float) -> dict[str, Trouble]:
-        """Why children wait; that the cluster does not say it now holds nothing up."""
+    def _waits(self, body: Body, children: Children, now: float) -> tuple[Mapping[str, Trouble], Collection[str]]:
+        """Why children wait, and what they lack; that the cluster does not say it now holds nothing up."""
         try:
-            return self._looking.look(key_of(body), children, now)
-        except (ApiException, HTTPError) as error:
+            told = self._looking.look(key_of(body), children, now)
+            return told, self._looking.missing(body, children, told)
+        except (ApiException, HTTPError, ManifestError) as error:
             self._logger.warning("run %s: not known why it waits: %s", "/".join(key_of(body)), error)
-            return {}
+            return {}, ()
 
     def _carry_out(self, body: Body, changes: Changes) -> None:
         metadata = body["metadata"]

@@ -1,8 +1,9 @@
 """One pass over a run: from its body and its children to what must be applied, deleted and said. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from score_distill.api import Condition, DistillationRun, Status, Usage
 from score_distill.contract import Progress
@@ -14,7 +15,7 @@ from score_distill.executors.kubernetes.gpus import gpu_seconds
 from score_distill.executors.kubernetes.names import MADE_OF, ROLE, STEP, Body, Owner
 from score_distill.executors.kubernetes.observe import NOTHING, Children, Trouble, forsaken, label, observe
 from score_distill.executors.kubernetes.settings import Settings
-from score_distill.manifest import ManifestError, parse
+from score_distill.manifest import ManifestError
 
 AHEAD = 1
 PROGRESS_SECONDS = 10.0
@@ -50,18 +51,23 @@ def reconcile(
     settings: Settings,
     now: float,
     told: Mapping[str, Trouble] = NOTHING,
+    missing: Collection[str] = (),
 ) -> Changes:
-    """``told`` is why objects wait that do not say so themselves, by uid."""
+    """``told`` is why objects wait that do not say so themselves, by uid; ``missing`` has what was deleted under them.
+
+    Whatever needs a missing object is deleted, and made anew with it by the next pass.
+    """
     metadata, progress = body["metadata"], measured.progress
-    generation, uid = int(metadata.get("generation", 0)), str(metadata["uid"])
+    generation = int(metadata.get("generation", 0))
     before = Status.model_validate(body.get("status") or {})
     if metadata.get("deletionTimestamp"):
         return Changes()
     try:
-        run = parse({name: body[name] for name in ("apiVersion", "kind", "metadata", "spec")})
+        owner = Owner.of(body)
     except ManifestError as error:
-        return Changes(status=dumped(_refused(before, error, generation, now)))
-    owner = Owner(run, uid)
+        held = (*children.deployments, *children.unfinished)
+        return Changes(delete=held, status=dumped(_refused(before, error, generation, now)))
+    run = owner.run
     if (ended := _finished(before)) is not None:
         left = _left(run, ended, now)
         return Changes(delete=tuple(children.deployments), again=left, remove=left is not None and left <= 0)
@@ -75,15 +81,25 @@ def reconcile(
     action = decision.action
     roles = [role for role in ("teacher", "student") if role in decision.servers]
     own = [role for role in roles if role == "student" or not endpoint]
-    apply: list[Body] = []
-    for role in own:
-        apply += models.objects(owner, role, settings)
-    if isinstance(action, Start):
-        apply += steps.objects(owner, action, settings)
-    changed = [one for one in apply if not _unchanged(one, children)]
-    delete = [one for one in children.deployments if label(one, ROLE) not in own]
-    delete += children.unfinished if isinstance(action, Suspended | Stop) else forsaken(children, now)
+    keyless = owner.keys in missing
     have = {label(one, ROLE) for one in children.deployments}
+    apply: list[Body] = []
+    if isinstance(action, Start | Wait) and not keyless:
+        apply += network.objects(owner, settings)
+        for role in own:
+            apply += models.objects(owner, role, settings)
+        if isinstance(action, Start):
+            apply += steps.objects(owner, action, settings)
+        elif action.reason == "Running":
+            apply += steps.meeting(owner, action.step, observed.records[action.step.name].attempt)
+    delete = [one for one in children.deployments if keyless or label(one, ROLE) not in own]
+    if keyless or isinstance(action, Suspended | Stop):
+        delete += children.unfinished
+    else:
+        delete += [
+            *forsaken(children, now),
+            *(one for one in children.unfinished if one["metadata"]["name"] in missing),
+        ]
     status = next_status(
         run,
         before,
@@ -98,9 +114,9 @@ def reconcile(
         asked=measured.asked,
     )
     return Changes(
-        apply=tuple([*network.objects(owner, settings), *changed] if changed else ()),
+        apply=tuple(one for one in apply if not _unchanged(one, children)),
         delete=tuple(delete),
-        keys=owner if set(own) - have else None,
+        keys=owner if set(own) - have and not keyless else None,
         status=dumped(status),
         again=_again(action, now),
     )
@@ -142,35 +158,47 @@ def _left(run: DistillationRun, ended: float, now: float) -> float | None:
 
 
 def _unchanged(wanted: Body, children: Children) -> bool:
-    """Whether an object is there as it is wanted: a Job's name says all, a model's what it was made of."""
-    name = wanted["metadata"]["name"]
-    if wanted["kind"] == "Job":
+    """Whether an object is there as wanted: a Job's name says all, a model's what it was made of and how many it is."""
+    kind, name = wanted["kind"], wanted["metadata"]["name"]
+    if kind == "Job":
         return name in {one["metadata"]["name"] for one in children.jobs}
-    made = {one["metadata"]["name"]: one["metadata"].get("annotations", {}) for one in children.deployments}
-    if wanted["kind"] == "Deployment":
-        return name in made and made[name].get(MADE_OF) == wanted["metadata"]["annotations"][MADE_OF]
-    return wanted["kind"] == "Service" and name in made
+    if kind == "Deployment":
+        there = next((one for one in children.deployments if one["metadata"]["name"] == name), None)
+        return (
+            there is not None
+            and there["metadata"].get("annotations", {}).get(MADE_OF) == wanted["metadata"]["annotations"][MADE_OF]
+            and there["spec"].get("replicas") == wanted["spec"]["replicas"]
+        )
+    named = (one for one in children.access if (one["kind"], one["metadata"]["name"]) == (kind, name))
+    return any(contains(one["spec"], wanted["spec"]) for one in named)
+
+
+def contains(there: Any, wanted: Any) -> bool:
+    """Whether an object says all that is wanted of it; what else it says are the API server's defaults."""
+    match wanted:
+        case dict():
+            return all(contains((there or {}).get(name), value) for name, value in wanted.items())
+        case list():
+            return len(there or ()) == len(wanted) and all(map(contains, there or (), wanted))
+        case _:
+            return bool(there == wanted)
 
 
 def _refused(before: Status, error: ManifestError, generation: int, now: float) -> Status:
-    at = datetime.fromtimestamp(int(now), UTC)
     message = "; ".join(error.faults)[:1000]
-    told = [("Accepted", "False"), ("Progressing", "False"), ("Succeeded", "False")]
-    same = before.conditions and before.observed_generation == generation
+    since = {(one.type, one.status, one.reason): one.last_transition_time for one in before.conditions}
     conditions = tuple(
-        Condition.model_validate(
-            {
-                "type": kind,
-                "status": status,
-                "reason": "Invalid",
-                "message": message,
-                "last_transition_time": at,
-                "observed_generation": generation,
-            }
+        Condition(
+            type=kind,
+            status="False",
+            reason="Invalid",
+            message=message,
+            last_transition_time=since.get((kind, "False", "Invalid"), datetime.fromtimestamp(int(now), UTC)),
+            observed_generation=generation,
         )
-        for kind, status in told
+        for kind in ("Accepted", "Progressing", "Succeeded")
     )
-    return before if same else before.model_copy(update={"observed_generation": generation, "conditions": conditions})
+    return before.model_copy(update={"observed_generation": generation, "conditions": conditions})
 
 
 def dumped(status: Status) -> Body:

@@ -57,7 +57,7 @@ def config(owner: Owner, start: Start) -> StageConfig:
 def objects(owner: Owner, start: Start, settings: Settings) -> list[Body]:
     """The ConfigMap and the Job of an attempt."""
     name = owner.job(start.step.name, start.attempt)
-    labels = owner.labels("stage", step=start.step.name, attempt=str(start.attempt))
+    labels = _labels(owner, start.step, start.attempt)
     told = config(owner, start).model_dump_json(by_alias=True, exclude_none=True)
     workers = workers_of(start.step, owner.run.spec)
     count = max(workers.shards, workers.nodes)
@@ -82,15 +82,18 @@ def objects(owner: Owner, start: Start, settings: Settings) -> list[Body]:
         }
         | ({"suspend": True} if owner.queued else {}),
     }
-    return [config_map, *([_meeting(owner, name, labels)] if workers.nodes > 1 else []), job]
+    return [config_map, *meeting(owner, start.step, start.attempt), job]
 
 
-def _meeting(owner: Owner, name: str, labels: dict[str, str]) -> Body:
-    """The Service by whose name the pods of a trainer find each other, before any of them is ready."""
-    return {
+def meeting(owner: Owner, step: Step, attempt: int) -> list[Body]:
+    """The Service by whose name the pods of a trainer of several find each other, before any of them is ready."""
+    if workers_of(step, owner.run.spec).nodes == 1:
+        return []
+    name = owner.job(step.name, attempt)
+    service = {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": owner.metadata(name, labels),
+        "metadata": owner.metadata(name, _labels(owner, step, attempt)),
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
@@ -98,6 +101,11 @@ def _meeting(owner: Owner, name: str, labels: dict[str, str]) -> Body:
             "ports": [{"name": "meeting", "port": launch.Nodes.port}],
         },
     }
+    return [service]
+
+
+def _labels(owner: Owner, step: Step, attempt: int) -> dict[str, str]:
+    return owner.labels("stage", step=step.name, attempt=str(attempt))
 
 
 def _command(name: str, step: Step, workers: Workers) -> list[str]:

@@ -1,6 +1,6 @@
 """Of which objects the cluster is asked why they wait, and what its answers mean. Pure; by fields, never by words."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from score_distill.executors.kubernetes.endings import condition, ended, seconds
 from score_distill.executors.kubernetes.names import Body
@@ -11,6 +11,7 @@ SETTLE_SECONDS = 5.0
 MOST = 8
 """Objects of one run that are asked about in a pass."""
 MOUNTS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
+LACKING = frozenset({"MountFailed", "SecretMissing", "ConfigurationMissing"})
 PATIENT = frozenset({"WaitForFirstConsumer", "WaitForPodScheduled"})
 """Events of a claim that waits for its pod, and not the pod for it."""
 
@@ -55,6 +56,12 @@ def claims(pod: Body) -> list[str]:
         return []
     volumes = pod["spec"].get("volumes") or ()
     return [one["persistentVolumeClaim"]["claimName"] for one in volumes if "persistentVolumeClaim" in one]
+
+
+def unprepared(children: Children, told: Mapping[str, Trouble]) -> list[Body]:
+    """The pods that lack something they mount or read, which may be an object of the run's own."""
+    troubles = [(pod, told.get(pod["metadata"]["uid"]) or trouble(pod)) for pod in children.pods]
+    return [pod for pod, found in troubles if found is not None and found.reason in LACKING]
 
 
 def newest(events: Iterable[Body], *reasons: str) -> Body | None:
