@@ -124,3 +124,13 @@ def test_no_write_of_any_kind_leaves_after_the_term_and_reading_goes_on(server: 
             write()
     assert cluster.get("ConfigMap", METADATA) == {}
     assert {*server.asked[3:]} == {"GET"}
+
+
+def test_a_write_that_is_overtaken_on_its_way_is_not_sent_to_its_end(server: Server) -> None:
+    times = iter([1000.0, 1030.0])
+    term = Term(15, lambda: next(times))
+    term.renewed(1000.0)
+    cluster = Cluster(fenced(ApiClient(Configuration(host=f"http://127.0.0.1:{server.server_port}")), term.demand))
+    with pytest.raises(NotLeading):
+        cluster.write_status(METADATA, {})
+    assert next(times, None) is None

@@ -41,17 +41,25 @@ class Term:
 
 
 def fenced(client: ApiClient, demand: Callable[[], None]) -> ApiClient:
-    """The client, which calls ``demand`` for every request but a GET when its connection stands and it is to be sent.
+    """The client, which calls ``demand`` before each part of every request but a GET that goes to its connection.
 
     So late, because a process may be stopped at any instant, and a request that found no connection is sent again.
     """
 
     def over(pool: Any) -> Any:
         class Connection(pool.ConnectionCls):  # type: ignore[misc]
+            writes = False
+
             def request(self, method: str, *args: Any, **kwargs: Any) -> None:
-                if method != "GET":
-                    demand()
+                self.writes = method != "GET"
                 super().request(method, *args, **kwargs)
+
+            def send(self, data: Any) -> None:
+                if self.sock is None:
+                    self.connect()
+                if self.writes:
+                    demand()
+                super().send(data)
 
         return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
 

@@ -111,6 +111,8 @@ class Candidate:
                 self._seen = Sight(version, sent)
             if not may_take(lease, self._identity, self._seen, sent):
                 return False
+            if self._clock() - sent > self._terms.retry:
+                return False
             self._replace(lease, self._identity)
         self.term.renewed(sent)
         return True
