@@ -10,7 +10,10 @@ from kubernetes import client
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.waiting import eventually
 
+from score_distill.api import KIND
 from score_distill.contract import Progress, Summary
+from score_distill.executors.kubernetes.cluster import Cluster
+from score_distill.executors.kubernetes.known import KINDS
 from score_distill.executors.kubernetes.names import ROLE, STEP, UID
 from score_distill.executors.kubernetes.passes import Operator
 from score_distill.executors.kubernetes.settings import Settings
@@ -25,6 +28,7 @@ class Namespace:
     def __init__(self, plane: ControlPlane) -> None:
         self.api, self.name = plane.client(), f"played-{uuid.uuid4().hex[:8]}"
         self._told: dict[str, Body] = {}
+        self.cluster = Cluster(self.api)
         self.core, self.batch = client.CoreV1Api(self.api), client.BatchV1Api(self.api)
         self.apps, self.runs = client.AppsV1Api(self.api), client.CustomObjectsApi(self.api)
         definitions = client.ApiextensionsV1Api(self.api)
@@ -51,14 +55,12 @@ class Namespace:
 
     def children(self) -> list[Body]:
         """All that is watched of a run, as a watch brings it."""
-        core, batch, apps, network = self.core, self.batch, self.apps, client.NetworkingV1Api(self.api)
-        lists: dict[str, Any] = {"Job": batch.list_namespaced_job, "Deployment": apps.list_namespaced_deployment}
-        lists |= {"ReplicaSet": apps.list_namespaced_replica_set, "Pod": core.list_namespaced_pod}
-        lists |= {"Service": core.list_namespaced_service, "NetworkPolicy": network.list_namespaced_network_policy}
+        kinds = [kind for kind in KINDS if kind != KIND]
         return [
-            self.api.sanitize_for_serialization(one) | {"kind": kind}
-            for kind, listed in lists.items()
-            for one in listed(self.name, label_selector=UID).items
+            one | {"kind": kind}
+            for kind in kinds
+            for one in self.cluster.all_of(kind, self.name)
+            if UID in one["metadata"].get("labels", {})
         ]
 
     def tell(self, operator: Operator) -> tuple[str, str]:
