@@ -32,12 +32,13 @@ test: setup control-plane ## All tests that need no cluster with a node
 test-fast: setup ## The unit tests alone, about a minute
 	$(BIN)/pytest tests/unit
 
-check: setup ## Lint, format, types, layers
+check: setup ## Lint, format, types, layers, dead code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy operator/main.py
 	$(BIN)/lint-imports
+	$(BIN)/vulture
 
 bench: setup ## The benchmarks of the README, each against its peer in the same run
 	$(BIN)/python -m bench

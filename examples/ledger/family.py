@@ -17,7 +17,6 @@ from typing import Literal
 
 from examples.ledger.language import (
     IDLE,
-    IDLE_KINDS,
     ITEMS,
     NAMES,
     OPERATION_KINDS,
@@ -36,7 +35,6 @@ OBSERVATION = "Observation: "
 READ = "print(read())"
 FINISH = "final_answer_print(x)"
 OTHERS = ("person", "item", "both")
-DISTRACTOR_KINDS = (*OTHERS, *IDLE_KINDS)
 MAX_COUNT = 999
 FACTS = (3, 8)
 

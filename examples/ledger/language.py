@@ -99,7 +99,6 @@ IDLE = (
     *_forms("care", {}, "{A} washes {n} {I}.", "{A} paints {n} {I}.", "{A} counts the {I}."),
     *_forms("scene", {}, "It rains all day.", "The shop is closed today.", "A dog barks in the street."),
 )
-IDLE_KINDS = tuple(dict.fromkeys(template.kind for template in IDLE))
 TEMPLATES = (*STARTS, *OPERATIONS, *IDLE)
 
 

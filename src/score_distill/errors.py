@@ -57,10 +57,6 @@ class Busy(StageError):
     exit = Exit.BUSY
 
 
-class Changed(StageError):
-    exit = Exit.CHANGED
-
-
 class BudgetSpent(StageError):
     exit = Exit.BUDGET
 

@@ -53,8 +53,7 @@ def test_a_committed_step_reads_back(store, checkpoint):
     writer.add_tree("model", checkpoint)
     done = commit(writer)
     reader = StepReader(store, RUN, "warmup")
-    assert done.outcome == "written"
-    assert reader.manifest == done.manifest
+    assert reader.manifest == done
     assert list(reader.open_rows("rows.jsonl")) == ROWS
     assert reader.manifest.files["rows.jsonl"].rows == 2
     assert reader.read("note") == b"hello"
@@ -78,8 +77,8 @@ def test_nothing_is_done_before_the_commit(store):
 
 
 def test_completed_steps_gives_each_manifest_by_step(store):
-    first = commit(StepWriter(store, RUN, "a")).manifest
-    second = commit(StepWriter(store, RUN, "b"), inputs={"a": first.digest}).manifest
+    first = commit(StepWriter(store, RUN, "a"))
+    second = commit(StepWriter(store, RUN, "b"), inputs={"a": first.digest})
     commit(StepWriter(store, "runs/other", "c"))
     assert completed_steps(store, RUN) == {"a": first, "b": second}
 
@@ -88,19 +87,17 @@ def test_committing_the_same_again_changes_nothing(store):
     first, again = StepWriter(store, RUN, "a"), StepWriter(store, RUN, "a")
     first.add_rows("rows", ROWS)
     again.add_rows("rows", ROWS)
-    stands = commit(first).manifest
-    later = commit(again, minute=30, attempt=2, summary={"loss": 0.5, "seconds": 9})
-    assert (later.outcome, later.manifest) == ("same", stands)
-    assert commit(first).outcome == "written"
+    stands = commit(first)
+    assert commit(again, minute=30, attempt=2, summary={"loss": 0.5, "seconds": 9}) == stands
+    assert commit(first) == stands
 
 
 def test_committing_something_else_keeps_the_first_and_says_so(store):
     first, other = StepWriter(store, RUN, "a"), StepWriter(store, RUN, "a")
     first.add_rows("rows", ROWS)
     other.add_rows("rows", ROWS[:1])
-    stands = commit(first).manifest
-    late = commit(other)
-    assert (late.outcome, late.manifest) == ("kept", stands)
+    stands = commit(first)
+    assert commit(other) == stands
     assert list(StepReader(store, RUN, "a").open_rows("rows")) == ROWS
 
 
@@ -131,7 +128,7 @@ def test_a_corrupt_manifest_is_named(store):
 
 
 def test_the_digest_survives_storage_and_sees_every_field(store):
-    made = commit(StepWriter(store, RUN, "a")).manifest
+    made = commit(StepWriter(store, RUN, "a"))
     assert Manifest.model_validate_json(made.encode()).digest == made.digest
     assert made.model_copy(update={"attempt": 2}).digest != made.digest
 
@@ -142,7 +139,7 @@ def test_a_step_cannot_name_files_outside_and_no_manifest_is_believed_that_does(
     with pytest.raises(ValueError, match="bad key"):
         writer.add_file(name, b"hello")
     writer.add_file("fine", b"hello")
-    made = commit(writer).manifest.encode()
+    made = commit(writer).encode()
     store.put(manifest_key(RUN, "a"), made.replace(b"fine", name.encode()))
     with pytest.raises(ArtifactCorrupt):
         StepReader(store, RUN, "a").fetch_tree("model", Path("cache"))

@@ -26,7 +26,6 @@ def test_a_pack_token_by_token():
     assert batch.longest == 4
     assert batch.targets_M.tolist() == [5, 7, 9, 3]
     assert batch.at_M.tolist() == [0, 2, 4, 5]
-    assert batch.sample_M.tolist() == [0, 0, 1, 1]
     assert batch.behaviour_M.tolist() == [-1.0, -2.0, -3.0, -0.5]
     assert batch.advantages_M.tolist() == [0.5, 0.5, -2.0, -2.0]
 

@@ -9,10 +9,9 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
@@ -56,19 +55,6 @@ class Manifest(BaseModel):
     def digest(self) -> str:
         """Identity of the result; the `inputs` of later steps hold it."""
         return hashlib.sha256(self.encode()).hexdigest()
-
-    def same_result(self, other: "Manifest") -> bool:
-        """Equal but for when, at which attempt and with which library versions it was made, and the summary."""
-        apart = {"started", "finished", "attempt", "versions", "summary"}
-        return self.model_dump(exclude=apart) == other.model_dump(exclude=apart)
-
-
-@dataclass(frozen=True)
-class Commit:
-    """`manifest` is what stands. written: it is ours; same: an equal result stood; kept: another stood and stays."""
-
-    manifest: Manifest
-    outcome: Literal["written", "same", "kept"]
 
 
 def manifest_key(run: str, step: str) -> str:
@@ -123,8 +109,8 @@ class StepWriter:
         finished: AwareDatetime,
         attempt: int,
         versions: Mapping[str, str],
-    ) -> Commit:
-        """Make the step done, unless it is."""
+    ) -> Manifest:
+        """Make the step done, unless it is; what stands then, which is another's where that came first."""
         ours = Manifest(
             step=self._step,
             verb=verb,
@@ -139,11 +125,8 @@ class StepWriter:
             versions=dict(versions),
         )
         if self._store.put(manifest_key(self._run, self._step), ours.encode(), if_absent=True):
-            return Commit(ours, "written")
-        stands = read_manifest(self._store, self._run, self._step)
-        if stands == ours:  # also when the answer to our own write was lost and it was sent again
-            return Commit(ours, "written")
-        return Commit(stands, "same" if stands.same_result(ours) else "kept")
+            return ours
+        return read_manifest(self._store, self._run, self._step)
 
     def _add(self, files: dict[str, FileRef]) -> dict[str, FileRef]:
         for name in files:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from score_distill.api import DistillationRun
 from score_distill.control.estimate import Tasks, Tokens, estimate
-from score_distill.control.pipeline import Need, Step, steps_of
+from score_distill.control.pipeline import Step, steps_of
 
 State = Literal["done", "ready", "waiting"]
 
@@ -57,11 +57,6 @@ class Plan:
     @property
     def ready(self) -> tuple[Step, ...]:
         return tuple(one.step for one in self.steps if one.state == "ready")
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        """What some step that is not done needs: what may be started now, and what may be stopped."""
-        return frozenset(need for step in self.left for need in step.needs)
 
     def tokens(self, role: Literal["teacher", "student"]) -> int:
         """Spent and estimated tokens of a role over the whole run."""

@@ -120,7 +120,7 @@ class StageContext:
             "metrics": dict(metrics or {}),
             **(extra or {}),
         }
-        commit = self.writer.commit(
+        stands = self.writer.commit(
             verb=self.config.verb,
             inputs={step: self.input(step).manifest.digest for step in self.config.inputs},
             config_digest=config_digest(self.config),
@@ -131,7 +131,7 @@ class StageContext:
             attempt=self.config.attempt,
             versions={"score-distill": version("score-distill"), "prompts": PROMPT_VERSION},
         )
-        return summary_of(commit.manifest)
+        return summary_of(stands)
 
 
 def summary_of(result: Manifest) -> Summary:

@@ -26,7 +26,6 @@ class Batch:
     longest: int
     at_M: torch.Tensor  # place whose logits predict each token to learn
     targets_M: torch.Tensor
-    sample_M: torch.Tensor  # which sample each belongs to
     behaviour_M: torch.Tensor  # log-probability that the sampling server gave
     advantages_M: torch.Tensor
 
@@ -53,7 +52,6 @@ def collate(samples: Sequence[Sample]) -> Batch:
         longest=max(lengths),
         at_M=torch.from_numpy(at),
         targets_M=torch.from_numpy(ids[at + 1]),
-        sample_M=torch.from_numpy(np.repeat(np.arange(len(samples)), counts)),
         behaviour_M=_per_token([_behaviour(sample) for sample in samples], counts),
         advantages_M=_per_token([sample.advantage for sample in samples], counts),
     )

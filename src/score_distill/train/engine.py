@@ -48,9 +48,6 @@ class Outcome:
     def loss(self) -> float:
         return self.sums["loss"]
 
-    def mean(self, name: str, tokens: str) -> float:
-        return self.sums[name] / max(1.0, self.sums[tokens])
-
 
 def deepspeed_config(settings: TrainConfig) -> dict[str, Any]:
     """Gradient accumulation is ours: a step has as many packs as it has."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from score_distill.artifacts.lock import RunLock
-from score_distill.artifacts.steps import Commit, StepReader, StepWriter
+from score_distill.artifacts.steps import Manifest, StepReader, StepWriter
 from score_distill.artifacts.store import Store, open_store
 
 RUN, STEP = "runs/demo", "mentor"
@@ -17,7 +17,7 @@ def say(text: object) -> None:
     print(text, flush=True)
 
 
-def commit(writer: StepWriter, counts: dict[str, int]) -> Commit:
+def commit(writer: StepWriter, counts: dict[str, int]) -> Manifest:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     return writer.commit(
         verb="mentor",
@@ -64,13 +64,13 @@ def race(store: Store, number: str) -> None:
     say("ready")
     sys.stdin.readline()
     done = commit(writer, {"worker": int(number)})
-    say(f"{done.outcome} {done.manifest.digest}")
+    say(done.digest)
 
 
 def tree(store: Store, folder: str) -> None:
     writer = StepWriter(store, RUN, STEP)
     writer.add_tree("model", Path(folder))
-    say(commit(writer, {}).outcome)
+    say(commit(writer, {}).digest)
 
 
 def fetch(store: Store, cache: str) -> None:

@@ -46,7 +46,6 @@ class View(BaseModel):
     began: float
     steps: list[StepView]
     servers: dict[str, str] = {}
-    message: str = ""
 
     def step(self, name: str) -> StepView:
         return next(one for one in self.steps if one.name == name)
