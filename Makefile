@@ -15,7 +15,7 @@ export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup missing quickstart test test-fast check bench science generate lock
+.PHONY: help setup missing quickstart test test-fast check fmt coverage bench science generate lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,13 @@ check: setup ## Lint, format, types, layers, dead code
 	$(BIN)/mypy operator/main.py
 	$(BIN)/lint-imports
 	$(BIN)/vulture
+
+fmt: setup ## Let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+coverage: setup ## Lines and branches that the unit tests alone reach, with a floor
+	$(BIN)/pytest tests/unit --cov --cov-report=term
 
 bench: setup ## The benchmarks of the README, each against its peer in the same run
 	$(BIN)/python -m bench
