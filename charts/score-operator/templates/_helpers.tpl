@@ -32,7 +32,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- /* What the operator asks of the API server, and not a verb more. */ -}}
 {{- define "score-operator.rules" -}}
-# A finished run is deleted when spec.ttlSecondsAfterFinished is over.
+# A run that has ended is deleted when spec.ttlSecondsAfterFinished or spec.ttlSecondsAfterFailed is over.
 - apiGroups: [distill.score.dev]
   resources: [distillationruns]
   verbs: [delete, list, watch]
@@ -57,10 +57,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 # Server-side apply is a patch, and a create where there was nothing.
 - apiGroups: [""]
   resources: [configmaps]
-  verbs: [create, get, patch]
+  verbs: [create, delete, get, patch]
 - apiGroups: [""]
   resources: [services]
-  verbs: [create, get, list, patch, watch]
+  verbs: [create, delete, get, list, patch, watch]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [create, get, list, patch, watch]

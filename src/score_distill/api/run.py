@@ -30,6 +30,7 @@ FREE = frozenset(
         "spec.teacher.endpoint.headers",
         "spec.teacher.endpoint.omit",
         "spec.teacher.serving.args",
+        "spec.ttlSecondsAfterFailed",
         "spec.ttlSecondsAfterFinished",
     }
 )
@@ -79,6 +80,12 @@ class Spec(Model):
         ge=0,
         le=31_536_000,
         description="delete the run that long after its end, never when empty; artifacts stay",
+    )
+    ttl_seconds_after_failed: int | None = Field(
+        None,
+        ge=0,
+        le=31_536_000,
+        description="the same for a run that failed and is not suspended; ttlSecondsAfterFinished when empty",
     )
     stall_seconds: int = Field(
         3600, ge=60, le=604_800, description="a step that makes no progress for so long is told as stalled"

@@ -166,6 +166,7 @@ def test_another_source_of_the_teacher_is_a_change(runs: Runs) -> None:
     [
         ("spec.suspend", True),
         ("spec.ttlSecondsAfterFinished", 0),
+        ("spec.ttlSecondsAfterFailed", 0),
         ("spec.stallSeconds", 60),
         ("spec.scheduling.queueName", "team"),
         ("spec.resources.trainer.nodes", 4),

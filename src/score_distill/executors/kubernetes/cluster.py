@@ -102,8 +102,16 @@ class Cluster:
         body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data, "immutable": True}
         self._call("POST", _path("Secret", {**metadata, "name": ""}).rstrip("/"), body, query=query)
 
-    def delete(self, kind: str, metadata: Body) -> None:
-        """Delete an object and its pods; one that is gone is fine. A Job outlives its pods, to say whose they are."""
+    def delete(self, kind: str, metadata: Body, whose: str | None = None) -> None:
+        """Delete an object and its pods; one that is gone is fine. A Job outlives its pods, to say whose they are.
+
+        One of which the name alone is known goes only if it belongs to ``whose`` uid that is.
+        """
+        if whose is not None:
+            there = self.get(kind, metadata)
+            if there is None or not owned(there, whose):
+                return
+            metadata = there["metadata"]
         policy = "Foreground" if kind == "Job" else "Background"
         options = {"propagationPolicy": policy, "preconditions": {"uid": metadata["uid"]}}
         try:

@@ -143,7 +143,8 @@ class Operator:
         for wanted in changes.apply:
             self._cluster.apply(wanted, metadata["uid"])
         for unwanted in changes.delete:
-            self._cluster.delete(unwanted["kind"], unwanted["metadata"])
+            whose = None if "uid" in unwanted["metadata"] else metadata["uid"]
+            self._cluster.delete(unwanted["kind"], unwanted["metadata"], whose)
         self._write(body, changes.status)
 
     def _say(self, body: Body, changes: Changes, reason: str, message: str, now: float) -> None:

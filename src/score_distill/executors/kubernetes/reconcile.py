@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from score_distill.api import Condition, DistillationRun, Status, Usage
+from score_distill.api import Condition, Status, Usage
 from score_distill.contract import Progress
 from score_distill.control.policy import Finished, Start, Stop, Suspended, Wait, decide
 from score_distill.control.status import next_status
-from score_distill.executors.kubernetes import models, network, steps
+from score_distill.executors.kubernetes import keeping, models, network, steps
 from score_distill.executors.kubernetes.endings import lost
 from score_distill.executors.kubernetes.gpus import gpu_seconds
 from score_distill.executors.kubernetes.names import MADE_OF, ROLE, STEP, Body, Owner
@@ -25,7 +25,8 @@ PROGRESS_SECONDS = 10.0
 class Changes:
     """``keys`` is the run whose model servers need their keys; ``again`` is when to look anew, in seconds.
 
-    ``remove``: the run is finished for as long as it was to be kept.
+    ``delete`` has objects, or the names alone of those that nobody watches. ``remove``: the run has ended for as long
+    as it was to be kept.
     """
 
     apply: tuple[Body, ...] = ()
@@ -68,8 +69,8 @@ def reconcile(
         held = (*children.deployments, *children.unfinished)
         return Changes(delete=held, status=dumped(_refused(before, error, generation, now)))
     run = owner.run
-    if (ended := _finished(before)) is not None:
-        left = _left(run, ended, now)
+    left = keeping.left(run.spec, before, now)
+    if _finished(before):
         return Changes(delete=tuple(children.deployments), again=left, remove=left is not None and left <= 0)
     retry = before.observed_generation != generation
     endpoint = run.spec.teacher.endpoint is not None
@@ -79,6 +80,8 @@ def reconcile(
     observed = replace(seen.observed, gpu_seconds=usage.gpu_seconds + gpu_seconds(children, counted, now))
     decision = decide(run, observed, now, ahead=AHEAD)
     action = decision.action
+    if isinstance(action, Stop) and not retry and left is not None and left <= 0:
+        return Changes(remove=True)
     roles = [role for role in ("teacher", "student") if role in decision.servers]
     own = [role for role in roles if role == "student" or not endpoint]
     keyless = owner.keys in missing
@@ -100,6 +103,7 @@ def reconcile(
             *forsaken(children, now),
             *(one for one in children.unfinished if one["metadata"]["name"] in missing),
         ]
+    delete += keeping.outlived(before, children, now)
     status = next_status(
         run,
         before,
@@ -118,7 +122,7 @@ def reconcile(
         delete=tuple(delete),
         keys=owner if set(own) - have and not keyless else None,
         status=dumped(status),
-        again=_again(action, now),
+        again=keeping.left(run.spec, status, now) if isinstance(action, Stop) else _again(action, now),
     )
 
 
@@ -142,19 +146,12 @@ def _again(action: object, now: float) -> float | None:
 
 
 def succeeded(run: Body) -> bool:
-    return _finished(Status.model_validate(run.get("status") or {})) is not None
+    return _finished(Status.model_validate(run.get("status") or {}))
 
 
-def _finished(status: Status) -> float | None:
-    """When a run succeeded. It stays so, whatever its spec says later; what failed is tried again when that changes."""
-    found = [one for one in status.conditions if one.type == "Succeeded" and one.status == "True"]
-    return found[0].last_transition_time.timestamp() if found else None
-
-
-def _left(run: DistillationRun, ended: float, now: float) -> float | None:
-    """Seconds that a finished run is still to be kept; None for ever."""
-    keep = run.spec.ttl_seconds_after_finished
-    return None if keep is None else ended + keep - now
+def _finished(status: Status) -> bool:
+    """A run that succeeded stays so, whatever its spec says later; what failed is tried again when that changes."""
+    return any(one.type == "Succeeded" and one.status == "True" for one in status.conditions)
 
 
 def _unchanged(wanted: Body, children: Children) -> bool:
