@@ -66,6 +66,7 @@ from score_distill.api.search import (
 from score_distill.api.status import (
     ArtifactsStatus,
     Condition,
+    PlaceStatus,
     Score,
     Status,
     StepStatus,
@@ -110,6 +111,7 @@ __all__ = [
     "Method",
     "Metric",
     "Model",
+    "PlaceStatus",
     "Pod",
     "PromptStyle",
     "Resources",

@@ -115,6 +115,11 @@ class Scheduling(Model):
     """On which nodes of a cluster the pods run, and when; one machine ignores it."""
 
     queue_name: Name | None = Field(None, description="Kueue's local queue; a run waits in it for its quota")
+    ahead: bool = Field(
+        False,
+        description="start model servers that hold GPUs one step before they are needed, as others are: faster, and "
+        "their GPUs are held beside those of that step",
+    )
     priority_class_name: Subdomain | None = Field(None, description="of the pods")
     runtime_class_name: Subdomain | None = Field(None, description="of the pods, such as gvisor")
     node_selector: dict[Qualified, LabelValue] = Field({}, max_length=16, description="labels that a node must have")

@@ -36,6 +36,13 @@ class StepTokens(Model):
     student: Whole = Field(0, description="asked of the student")
 
 
+class PlaceStatus(Model):
+    """How a step comes by nodes and GPUs."""
+
+    alone: bool = Field(False, description="no server of a later step is up beside it: there was not room for both")
+    since: datetime | None = Field(None, description="when it began to wait for a place; empty while it does not")
+
+
 class StepStatus(Model):
     """One step of the run."""
 
@@ -54,6 +61,7 @@ class StepStatus(Model):
     finished_at: datetime | None = Field(None, description="when it succeeded or failed for good")
     counts: dict[Word, Whole] = Field({}, max_length=32, description="what it gave")
     tokens: StepTokens | None = Field(None, description="spent so far, over all attempts")
+    place: PlaceStatus | None = Field(None, description="of a step that had to wait for its place")
 
 
 class Usage(Model):

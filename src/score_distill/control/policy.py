@@ -4,7 +4,7 @@ Both executors call ``decide`` with what they observe, act on the answer, and ob
 classes of failure, back-off, budget and changed manifests are weighed here and nowhere else.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -16,6 +16,10 @@ from score_distill.errors import Exit
 
 TRIES = 6
 SERVERS: frozenset[Need] = frozenset({"teacher", "student", "sandbox"})
+UNPLACED = frozenset({"InsufficientCapacity", "Queued", "QuotaExceeded"})
+"""Reasons for which pods have no place yet, and may get one when others give theirs back."""
+QUEUE_SECONDS = 30.0
+"""What a queue gets to admit a step before that is taken for a want of room."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,22 @@ class ServerState:
 
 
 @dataclass(frozen=True)
+class Place:
+    """How a step comes by nodes and GPUs. ``since`` it waits for them; it is None while it does not.
+
+    ``alone``: servers of later steps are down until it has ended.
+    """
+
+    alone: bool = False
+    since: float | None = None
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything that is known of a run. ``changed`` has the fields that may not differ from those it began with.
 
     ``leaving``: steps of which pods have not ended yet; no attempt begins beside one that may still write.
+    ``unplaced``: why the pods of a step, or its Job, have no place. ``places``: what earlier passes decided of that.
     """
 
     done: Mapping[str, Done] = field(default_factory=dict)
@@ -77,6 +93,8 @@ class Observed:
     changed: Sequence[str] = ()
     gpu_seconds: float = 0.0
     leaving: Collection[str] = ()
+    unplaced: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, Place] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,11 +150,12 @@ Action = Finished | Suspended | Start | Wait | Stop
 
 @dataclass(frozen=True)
 class Decision:
-    """``servers`` are to be up, or coming up; all others down."""
+    """``servers`` are to be up, or coming up; all others down. ``place`` is to be known to the next pass."""
 
     action: Action
     servers: frozenset[Need]
     plan: Plan
+    place: Place | None = None
 
 
 def pause(failures: int) -> float:
@@ -145,7 +164,11 @@ def pause(failures: int) -> float:
 
 
 def decide(run: DistillationRun, seen: Observed, now: float, *, ahead: int | None = None) -> Decision:
-    """The next action. Servers of the current step and of the ``ahead`` steps after it are wanted, of all if None."""
+    """The next action. Servers of the current step and of the ``ahead`` steps after it are wanted, of all if None.
+
+    Of later steps only those that hold no GPUs, unless ``spec.scheduling.ahead`` says so; and none once the step had to
+    wait for its place.
+    """
     current = plan(run, seen.done, None)
     nothing: frozenset[Need] = frozenset()
     if not current.left:
@@ -156,9 +179,44 @@ def decide(run: DistillationRun, seen: Observed, now: float, *, ahead: int | Non
         return Decision(stop, nothing, current)
     if run.spec.suspend:
         return Decision(Suspended(step), nothing, current)
-    near = current.left[: None if ahead is None else ahead + 1]
-    wanted = frozenset(need for one in near for need in one.needs) & SERVERS
-    return Decision(_next(run, current, step, record, seen, now), wanted, current)
+    later = _servers_of(current.left[1:] if ahead is None else current.left[1 : ahead + 1]) - step.needs
+    if ahead is not None and not run.spec.scheduling.ahead:
+        later -= {need for need in later if _gpus(run, need)}
+    place, until = _place(step, seen, later if ahead is not None else frozenset(), now)
+    action = _next(run, current, step, record, seen, now)
+    if isinstance(action, Wait) and action.until is None:
+        action = replace(action, until=until)
+    wanted = _servers_of([step]) | (frozenset() if place.alone else later)
+    return Decision(action, wanted, current, place)
+
+
+def _place(step: Step, seen: Observed, later: Collection[Need], now: float) -> tuple[Place, float | None]:
+    """The place of a step beside which the servers ``later`` would be up, and when to look at it again."""
+    place = seen.places.get(step.name, Place())
+    why = _unplaced(step, seen)
+    if not why:
+        return replace(place, since=None), None
+    since = now if place.since is None else place.since
+    place = replace(place, since=since)
+    if not later or place.alone:
+        return place, None
+    release = since + (QUEUE_SECONDS if why == {"Queued"} else 0.0)
+    return (replace(place, alone=True), None) if now >= release else (place, release)
+
+
+def _servers_of(steps: Iterable[Step]) -> frozenset[Need]:
+    return frozenset(need for one in steps for need in one.needs) & SERVERS
+
+
+def _gpus(run: DistillationRun, server: Need) -> int:
+    sizes = {"teacher": run.spec.resources.teacher, "student": run.spec.resources.student}
+    return sizes[server].gpus if server in sizes else 0
+
+
+def _unplaced(step: Step, seen: Observed) -> set[str]:
+    """Why a step, or a server that it needs, has no place."""
+    servers = (seen.servers[need].reason for need in step.needs & SERVERS if need in seen.servers)
+    return {seen.unplaced.get(step.name, ""), *servers} & UNPLACED
 
 
 def _stopped(run: DistillationRun, current: Plan, step: Step, record: Record, seen: Observed) -> Stop | None:

@@ -11,6 +11,7 @@ from score_distill.api import (
     ArtifactsStatus,
     Condition,
     DistillationRun,
+    PlaceStatus,
     Score,
     Status,
     StepStatus,
@@ -22,7 +23,18 @@ from score_distill.api import (
 from score_distill.contract import MOST_TOKENS, Progress, Role, Summary
 from score_distill.control.pipeline import Step
 from score_distill.control.plan import Plan
-from score_distill.control.policy import Action, Decision, Finished, Observed, Record, Start, Stop, Suspended, Wait
+from score_distill.control.policy import (
+    Action,
+    Decision,
+    Finished,
+    Observed,
+    Place,
+    Record,
+    Start,
+    Stop,
+    Suspended,
+    Wait,
+)
 from score_distill.errors import Exit
 
 MESSAGE = 1000
@@ -69,6 +81,7 @@ def next_status(
             summaries.get(one.step.name),
             progress.get(one.step.name),
             done=one.state == "done",
+            place=decision.place if one.step in decision.plan.ready[:1] else None,
             now=now,
         )
         for one in decision.plan.steps
@@ -103,6 +116,7 @@ def _step(
     progress: Progress | None,
     *,
     done: bool,
+    place: Place | None,
     now: float,
 ) -> StepStatus:
     at = datetime.fromtimestamp(int(now), UTC)
@@ -121,6 +135,7 @@ def _step(
                 "finished_at": at,
                 "counts": dict(list(summary.counts.items())[:32]),
                 "tokens": _more(StepTokens(), summary.tokens) if summary.tokens else old.tokens,
+                "place": None,
             }
         )
     new: dict[str, object] = {
@@ -128,6 +143,8 @@ def _step(
         "failures": record.failures,
         "furthest": max(0, record.furthest),
     }
+    if place is not None:
+        new["place"] = _placed(place)
     if isinstance(action, Start) and action.step.name == step.name:
         new |= {
             "attempt": action.attempt,
@@ -158,6 +175,11 @@ def _step(
     if progress is not None and progress.tokens:
         new["tokens"] = _more(old.tokens or StepTokens(), progress.tokens)
     return old.model_copy(update=new)
+
+
+def _placed(place: Place) -> PlaceStatus | None:
+    since = None if place.since is None else datetime.fromtimestamp(int(place.since), UTC)
+    return None if place == Place() else PlaceStatus(alone=place.alone, since=since)
 
 
 def _reached(old: StepStatus, last: Progress | None) -> tuple[int, int | None, str | None]:

@@ -89,7 +89,8 @@ def made_of(owner: Owner, role: Role) -> str:
     spec = owner.run.spec
     model = spec.student if role == "student" else spec.teacher
     size = spec.resources.student if role == "student" else spec.resources.teacher
-    parts = (model, size, spec.scheduling, spec.images)
+    where = spec.scheduling.model_copy(update={"ahead": False})
+    parts = (model, size, where, spec.images)
     told = "\n".join(part.model_dump_json(by_alias=True, exclude_defaults=True) for part in parts)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 

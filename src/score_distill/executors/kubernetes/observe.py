@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from score_distill.api import Status, StepStatus
+from score_distill.api import PlaceStatus, Status, StepStatus
 from score_distill.contract import Progress, Summary
 from score_distill.control.plan import Done, done_with
-from score_distill.control.policy import Ending, Observed, Record, ServerState
+from score_distill.control.policy import UNPLACED, Ending, Observed, Place, Record, ServerState
 from score_distill.errors import Exit
 from score_distill.executors.kubernetes.endings import (
     LOST_SECONDS,
@@ -133,7 +133,11 @@ def observe(
     leaving |= {
         name for job in going if (name := label(job, STEP)) in records and _attempt(job) > records[name].attempt
     }
-    observed = Observed(done, records, servers, leaving=leaving)
+    waits = [(job, _of(job, told) or queued(job)) for job in newest.values()]
+    waits += [(pod, _of(pod, told) or trouble(pod)) for pod in children.pods_for("stage")]
+    unplaced = {label(one, STEP): found.reason for one, found in waits if found and found.reason in UNPLACED}
+    places = {one.name: _place(one.place) for one in status.steps if one.place}
+    observed = Observed(done, records, servers, leaving=leaving, unplaced=unplaced, places=places)
     return Seen(observed, summaries, troubles[0] if troubles else None)
 
 
@@ -156,6 +160,10 @@ def _record(step: StepStatus, now: float, retry: bool) -> Record:
             return Record(step.attempt, False, step.failures, furthest, end)
         case _:
             return Record(max(0, step.attempt - 1), False, step.failures, furthest)
+
+
+def _place(place: PlaceStatus) -> Place:
+    return Place(place.alone, place.since.timestamp() if place.since else None)
 
 
 def _attempt(body: Body) -> int:
