@@ -14,8 +14,8 @@ from score_distill.control.policy import (
     Ending,
     Finished,
     Observed,
+    PodsState,
     Record,
-    ServerState,
     Start,
     Stop,
     Wait,
@@ -27,7 +27,7 @@ from score_distill.errors import Exit
 from score_distill.manifest import parse
 
 ORDER = ["prepare", "demonstrate", "warmup", "mentor", "sft", "rl", "evaluate"]
-UP = {name: ServerState(True) for name in ("teacher", "student", "sandbox")}
+UP = {name: PodsState(True) for name in ("teacher", "student", "sandbox")}
 NOW = 1000.0
 NEW = Record()
 
@@ -136,7 +136,7 @@ def test_a_control_that_is_killed_again_and_again_is_given_up_and_the_run_goes_o
 
 
 def test_a_step_waits_for_the_servers_that_it_needs_and_for_no_other() -> None:
-    servers = {"teacher": ServerState(False, "pulling"), "student": ServerState(True), "sandbox": ServerState(True)}
+    servers = {"teacher": PodsState(False, "pulling"), "student": PodsState(True), "sandbox": PodsState(True)}
     seen = Observed(until("mentor"), {}, servers)
     action = decide(run(), seen, NOW).action
     assert isinstance(action, Wait)

@@ -20,6 +20,7 @@ FREE = frozenset(
         "spec.artifacts",
         "spec.budget",
         "spec.images",
+        "spec.pendingDeadlineSeconds",
         "spec.resources",
         "spec.scheduling",
         "spec.stallSeconds",
@@ -86,6 +87,14 @@ class Spec(Model):
         ge=0,
         le=31_536_000,
         description="the same for a run that failed and is not suspended; ttlSecondsAfterFinished when empty",
+    )
+    pending_deadline_seconds: int | None = Field(
+        None,
+        ge=10,
+        le=604_800,
+        description="how long a run may hold anything while its step cannot begin, for want of nodes, quota or the "
+        "like; then it gives all back and tries again after a pause. For ever when empty: how long it takes to find or "
+        "add a node differs between clusters",
     )
     stall_seconds: int = Field(
         3600, ge=60, le=604_800, description="a step that makes no progress for so long is told as stalled"

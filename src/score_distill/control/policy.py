@@ -11,15 +11,12 @@ from typing import Literal
 from score_distill.api import DistillationRun
 from score_distill.contract import CONTROLS, Summary
 from score_distill.control.pipeline import Need, Step
+from score_distill.control.places import Place, PodsState
 from score_distill.control.plan import Done, Plan, plan
 from score_distill.errors import Exit
 
 TRIES = 6
 SERVERS: frozenset[Need] = frozenset({"teacher", "student", "sandbox"})
-UNPLACED = frozenset({"InsufficientCapacity", "Queued", "QuotaExceeded"})
-"""Reasons for which pods have no place yet, and may get one when others give theirs back."""
-QUEUE_SECONDS = 30.0
-"""What a queue gets to admit a step before that is taken for a want of room."""
 
 
 @dataclass(frozen=True)
@@ -60,41 +57,23 @@ class Record:
 
 
 @dataclass(frozen=True)
-class ServerState:
-    """``message`` says why it is not ready, ``reason`` in one word where there is one."""
-
-    ready: bool
-    message: str = ""
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Place:
-    """How a step comes by nodes and GPUs. ``since`` it waits for them; it is None while it does not.
-
-    ``alone``: servers of later steps are down until it has ended.
-    """
-
-    alone: bool = False
-    since: float | None = None
-
-
-@dataclass(frozen=True)
 class Observed:
     """Everything that is known of a run. ``changed`` has the fields that may not differ from those it began with.
 
     ``leaving``: steps of which pods have not ended yet; no attempt begins beside one that may still write.
-    ``unplaced``: why the pods of a step, or its Job, have no place. ``places``: what earlier passes decided of that.
+    ``attempts``: how the pods of attempts that run fare. ``places``: what earlier passes decided of that. ``holding``:
+    whether the run has anything that others could use.
     """
 
     done: Mapping[str, Done] = field(default_factory=dict)
     records: Mapping[str, Record] = field(default_factory=dict)
-    servers: Mapping[str, ServerState] = field(default_factory=dict)
+    servers: Mapping[str, PodsState] = field(default_factory=dict)
     changed: Sequence[str] = ()
     gpu_seconds: float = 0.0
     leaving: Collection[str] = ()
-    unplaced: Mapping[str, str] = field(default_factory=dict)
+    attempts: Mapping[str, PodsState] = field(default_factory=dict)
     places: Mapping[str, Place] = field(default_factory=dict)
+    holding: bool = True
 
 
 @dataclass(frozen=True)
@@ -130,7 +109,7 @@ class Wait:
     """
 
     step: Step
-    reason: Literal["Running", "Retrying", "PodsEnding", "ServerNotReady"]
+    reason: Literal["Running", "Retrying", "PodsEnding", "ServerNotReady", "PendingDeadlineExceeded"]
     message: str = ""
     until: float | None = None
     server: Need | None = None
@@ -163,11 +142,11 @@ def pause(failures: int) -> float:
     return float(min(120, 2 ** (failures + 1)))
 
 
-def decide(run: DistillationRun, seen: Observed, now: float, *, ahead: int | None = None) -> Decision:
+def decide(run: DistillationRun, seen: Observed, now: float, *, ahead: int | None = None, uid: str = "") -> Decision:
     """The next action. Servers of the current step and of the ``ahead`` steps after it are wanted, of all if None.
 
     Of later steps only those that hold no GPUs, unless ``spec.scheduling.ahead`` says so; and none once the step had to
-    wait for its place.
+    wait for its place. ``uid`` tells runs apart that try again.
     """
     current = plan(run, seen.done, None)
     nothing: frozenset[Need] = frozenset()
@@ -182,26 +161,31 @@ def decide(run: DistillationRun, seen: Observed, now: float, *, ahead: int | Non
     later = _servers_of(current.left[1:] if ahead is None else current.left[1 : ahead + 1]) - step.needs
     if ahead is not None and not run.spec.scheduling.ahead:
         later -= {need for need in later if _gpus(run, need)}
-    place, until = _place(step, seen, later if ahead is not None else frozenset(), now)
+    waiting, deadline = _waiting(step, record, seen), run.spec.pending_deadline_seconds
+    place = seen.places.get(step.name, Place()).next(
+        waiting, holding=seen.holding, deadline=deadline, now=now, seed=f"{uid}/{step.name}"
+    )
+    if place.until is not None:
+        told = f"step {step.name} could not begin in spec.pendingDeadlineSeconds ({deadline}): {place.message}"
+        return Decision(Wait(step, "PendingDeadlineExceeded", told, place.until), nothing, current, place)
+    if later and ahead is not None:
+        place = place.beside(waiting, now)
     action = _next(run, current, step, record, seen, now)
     if isinstance(action, Wait) and action.until is None:
-        action = replace(action, until=until)
+        over = place.since + deadline if place.since is not None and deadline is not None else None
+        release = place.release(waiting) if later and ahead is not None else None
+        action = replace(action, until=min((due for due in (over, release) if due is not None), default=None))
     wanted = _servers_of([step]) | (frozenset() if place.alone else later)
     return Decision(action, wanted, current, place)
 
 
-def _place(step: Step, seen: Observed, later: Collection[Need], now: float) -> tuple[Place, float | None]:
-    """The place of a step beside which the servers ``later`` would be up, and when to look at it again."""
-    place = seen.places.get(step.name, Place())
-    why = _unplaced(step, seen)
-    if not why:
-        return replace(place, since=None), None
-    since = now if place.since is None else place.since
-    place = replace(place, since=since)
-    if not later or place.alone:
-        return place, None
-    release = since + (QUEUE_SECONDS if why == {"Queued"} else 0.0)
-    return (replace(place, alone=True), None) if now >= release else (place, release)
+def _waiting(step: Step, record: Record, seen: Observed) -> list[PodsState]:
+    """The pods without which a step cannot begin, or not as wide as it should, and that have no node or are held up."""
+    if record.running:
+        own = seen.attempts.get(step.name, PodsState(True))
+        return [] if own.ready else [replace(own, placed=own.placed and "trainer" not in step.needs)]
+    servers = [seen.servers.get(need, PodsState(False)) for need in sorted(step.needs & SERVERS)]
+    return [one for one in servers if not (one.ready or one.placed)]
 
 
 def _servers_of(steps: Iterable[Step]) -> frozenset[Need]:
@@ -211,12 +195,6 @@ def _servers_of(steps: Iterable[Step]) -> frozenset[Need]:
 def _gpus(run: DistillationRun, server: Need) -> int:
     sizes = {"teacher": run.spec.resources.teacher, "student": run.spec.resources.student}
     return sizes[server].gpus if server in sizes else 0
-
-
-def _unplaced(step: Step, seen: Observed) -> set[str]:
-    """Why a step, or a server that it needs, has no place."""
-    servers = (seen.servers[need].reason for need in step.needs & SERVERS if need in seen.servers)
-    return {seen.unplaced.get(step.name, ""), *servers} & UNPLACED
 
 
 def _stopped(run: DistillationRun, current: Plan, step: Step, record: Record, seen: Observed) -> Stop | None:
@@ -250,7 +228,7 @@ def _next(run: DistillationRun, current: Plan, step: Step, record: Record, seen:
     if step.name in seen.leaving:
         return Wait(step, "PodsEnding", "its last pods have not ended yet")
     for name in sorted(step.needs & SERVERS):
-        state = seen.servers.get(name, ServerState(ready=False))
+        state = seen.servers.get(name, PodsState(ready=False))
         if not state.ready:
             return Wait(step, "ServerNotReady", state.message or f"waits for the {name}", server=name)
     budget = run.spec.budget.teacher_tokens

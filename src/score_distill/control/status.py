@@ -22,13 +22,13 @@ from score_distill.api import (
 )
 from score_distill.contract import MOST_TOKENS, Progress, Role, Summary
 from score_distill.control.pipeline import Step
+from score_distill.control.places import Place
 from score_distill.control.plan import Plan
 from score_distill.control.policy import (
     Action,
     Decision,
     Finished,
     Observed,
-    Place,
     Record,
     Start,
     Stop,
@@ -41,7 +41,7 @@ MESSAGE = 1000
 GOING = ("Progressing", "Succeeded")
 NOTABLE = frozenset(
     {"InsufficientCapacity", "ImagePullFailed", "SecretMissing", "ConfigurationMissing", "CrashLoop", "ForeignObject"}
-    | {"QuotaExceeded", "PolicyRefused", "MountFailed", "VolumePending"}
+    | {"QuotaExceeded", "PolicyRefused", "MountFailed", "VolumePending", "PendingDeadlineExceeded"}
     | {"ServingArgsRefused", "Forbidden", "StoreUnreachable", "StoreDenied", "StoreFull"}
 )
 CAUSES = frozenset({"StoreUnreachable", "StoreDenied", "StoreFull"})
@@ -154,7 +154,7 @@ def _step(
             "exit_code": None,
             "started_at": old.started_at or at,
         }
-    elif record.running:
+    elif record.running and not _gives_back(action, step):
         message = progress.message[:MESSAGE] if progress else old.message
         new |= {"state": "Running", "message": message, "started_at": old.started_at or at}
     elif record.ended is not None:
@@ -177,9 +177,16 @@ def _step(
     return old.model_copy(update=new)
 
 
+def _gives_back(action: Action, step: Step) -> bool:
+    return isinstance(action, Wait) and action.reason == "PendingDeadlineExceeded" and action.step.name == step.name
+
+
 def _placed(place: Place) -> PlaceStatus | None:
-    since = None if place.since is None else datetime.fromtimestamp(int(place.since), UTC)
-    return None if place == Place() else PlaceStatus(alone=place.alone, since=since)
+    since, until = (None if at is None else datetime.fromtimestamp(int(at), UTC) for at in (place.since, place.until))
+    told = PlaceStatus(
+        alone=place.alone, since=since, given_back=place.given_back, until=until, message=place.message[:MESSAGE]
+    )
+    return None if place == Place() else told
 
 
 def _reached(old: StepStatus, last: Progress | None) -> tuple[int, int | None, str | None]:
@@ -319,7 +326,7 @@ def _cause(step: Step | None, seen: Observed) -> str | None:
 
 
 def _waiting(wait: Wait, trouble: tuple[str, str] | None, cause: str | None) -> tuple[str, str]:
-    if trouble is not None:
+    if trouble is not None and wait.reason != "PendingDeadlineExceeded":
         return trouble
     match wait.reason:
         case "Running":
@@ -330,6 +337,8 @@ def _waiting(wait: Wait, trouble: tuple[str, str] | None, cause: str | None) -> 
             return "PodsEnding", f"step {wait.step.name}: {wait.message}"
         case "ServerNotReady":
             return f"{str(wait.server).title()}NotReady", wait.message
+        case "PendingDeadlineExceeded":
+            return wait.reason, wait.message
 
 
 def _conditions(

@@ -1,25 +1,39 @@
 """GPUs of a run: which of its servers hold some beside a step, and what is given back for a step that has no place."""
 
 import pytest
-from tests.unit.kubernetes.world import NOW, Body, EnvState, come_to, one_pass, step
+from tests.unit.kubernetes.world import NOW, Body, EnvState, come_to, condition, kinds, one_pass, step
 
-from score_distill.control.policy import QUEUE_SECONDS
+from score_distill.control.places import QUEUE_SECONDS, rest
+from score_distill.executors.kubernetes.reconcile import PROGRESS_SECONDS
 
 SIZES = {"teacher": {"gpus": 4}, "student": {"gpus": 1}, "trainer": {"gpus": 8}}
 TRAINS = ("warmup", "sft")
 
 
-def unscheduled(world: EnvState, job: str) -> None:
+def unscheduled(world: EnvState, job: str, index: str = "0") -> None:
     """The pod of a Job, for which no node has room."""
     body = world.jobs[job]
     labels = body["metadata"]["labels"] | {"batch.kubernetes.io/job-name": job}
     why = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
     status = {"phase": "Pending", "conditions": [why]}
-    world.pods[job] = {
-        "metadata": {"name": f"{job}-0", "labels": labels},
+    world.pods[f"{job}-{index}"] = {
+        "metadata": {"name": f"{job}-{index}", "labels": labels},
         "spec": body["spec"]["template"]["spec"],
         "status": status,
     }
+
+
+def place(world: EnvState, *roles: str) -> None:
+    """Pods of servers, or of the newest Jobs of steps, that have nodes."""
+    for body in [*world.deployments.values(), *world.jobs.values()]:
+        name = body["metadata"]["name"]
+        if any(name == f"one-{role}" or name.startswith(f"one-{role}-") for role in roles):
+            labels = body["metadata"]["labels"] | {"batch.kubernetes.io/job-name": name}
+            world.pods[name] = {
+                "metadata": {"name": f"{name}-0", "labels": labels},
+                "spec": body["spec"]["template"]["spec"] | {"nodeName": "node"},
+                "status": {"phase": "Running"},
+            }
 
 
 def up(world: EnvState) -> list[str]:
@@ -58,7 +72,7 @@ def test_a_step_without_a_place_has_the_servers_that_it_does_not_need_released_u
     one_pass(world, body)
     assert up(world) == []
     assert step(body, at)["place"]["alone"]
-    world.pods[f"one-{at}-1"]["status"] = {"phase": "Running"}
+    world.pods[f"one-{at}-1-0"]["status"] = {"phase": "Running"}
     for later in (10, 20):
         one_pass(world, body, NOW + later)
         assert up(world) == []
@@ -70,9 +84,11 @@ def test_a_step_without_a_place_has_the_servers_that_it_does_not_need_released_u
 
 def test_a_step_whose_job_waits_in_its_queue_has_them_released_in_a_while() -> None:
     world, body = come_to("warmup", resources=SIZES, scheduling={"ahead": True, "queueName": "team"})
-    waits = one_pass(world, body, NOW + 1)
-    assert (up(world), waits.again) == (["student", "teacher"], QUEUE_SECONDS - 1)
-    one_pass(world, body, NOW + QUEUE_SECONDS)
+    place(world, "teacher")
+    for later in (1, QUEUE_SECONDS):
+        one_pass(world, body, NOW + later)
+        assert up(world) == ["student", "teacher"]
+    one_pass(world, body, NOW + 1 + QUEUE_SECONDS)
     assert up(world) == []
 
 
@@ -88,3 +104,108 @@ def test_to_start_servers_ahead_or_no_longer_restarts_none() -> None:
     body["spec"]["scheduling"] = {"ahead": True}
     body["metadata"]["generation"] = 2
     assert one_pass(world, body).apply == ()
+
+
+def condition_of(body: Body) -> tuple[str, str]:
+    """The reason and the words of what a run does."""
+    found = condition(body, "Progressing")
+    return found["reason"], found["message"]
+
+
+def test_a_run_that_cannot_begin_its_step_in_time_gives_all_back_and_tries_again_under_the_same_attempt() -> None:
+    world, body = come_to("mentor", resources=SIZES, pendingDeadlineSeconds=100)
+    place(world, "teacher", "student")
+    unscheduled(world, "one-mentor-1")
+    assert one_pass(world, body, NOW + 1).again == PROGRESS_SECONDS
+    assert one_pass(world, body, NOW + 99).again == 2
+    assert (condition_of(body)[0], up(world)) == ("InsufficientCapacity", ["student", "teacher"])
+    gave = one_pass(world, body, NOW + 101)
+    assert (up(world), list(world.jobs)[-1]) == ([], "one-warmup-1")
+    reason, message = condition_of(body)
+    assert reason == "PendingDeadlineExceeded"
+    assert "step mentor" in message
+    assert "0/1 nodes" in message
+    assert (step(body, "mentor")["state"], step(body, "mentor").get("failures", 0)) == ("Waiting", 0)
+    assert gave.again is not None
+    world.pods.clear()
+    assert 15 <= gave.again <= 45
+    quiet = one_pass(world, body, NOW + 101 + gave.again / 2)
+    assert (quiet.apply, up(world), condition_of(body)) == ((), [], (reason, message))
+    one_pass(world, body, NOW + 102 + gave.again)
+    assert up(world) == ["student", "teacher"]
+    world.ready()
+    assert "Job one-mentor-1" in kinds(one_pass(world, body, NOW + 103 + gave.again))
+    assert step(body, "mentor")["place"]["givenBack"] == 1
+
+
+def test_an_operator_that_dies_before_it_says_so_gives_back_as_often_and_begins_the_same_attempt() -> None:
+    world, body = come_to("sft", resources=SIZES, pendingDeadlineSeconds=100)
+    unscheduled(world, "one-sft-1")
+    one_pass(world, body, NOW + 1)
+    before = body["status"]
+    one_pass(world, body, NOW + 101)
+    body["status"] = before
+    assert "one-sft-1" not in world.jobs
+    world.pods.clear()
+    changes = one_pass(world, body, NOW + 102)
+    assert "Job one-sft-1" in kinds(changes)
+    assert step(body, "sft").get("failures", 0) == 0
+
+
+WAITING: list[tuple[str, Body, bool]] = [
+    ("a trainer of which one pod of two has no node", {"trainer": {"gpus": 4, "nodes": 2}}, True),
+    ("shards of which one has a node", {"rollout": {"parallelism": 2}}, False),
+]
+
+
+@pytest.mark.parametrize(("what", "sizes", "gives_back"), WAITING, ids=[one[0] for one in WAITING])
+def test_pods_that_work_on_their_own_are_kept_and_those_that_wait_for_others_are_not(
+    what: str, sizes: Body, gives_back: bool
+) -> None:
+    at = "sft" if "trainer" in sizes else "mentor"
+    world, body = come_to(at, resources=sizes, pendingDeadlineSeconds=100)
+    place(world, at)
+    unscheduled(world, f"one-{at}-1", "other")
+    for later in (1, 50, 101):
+        one_pass(world, body, NOW + later)
+    assert (f"one-{at}-1" not in world.jobs) == gives_back
+
+
+def test_a_server_that_loads_is_waited_for_and_one_without_a_node_is_not() -> None:
+    world, body = come_to("prepare", pendingDeadlineSeconds=100)
+    world.end("one-prepare-1", None)
+    world.deployments["one-teacher"].pop("status")
+    place(world, "teacher")
+    for later in (1, 101, 1000):
+        one_pass(world, body, NOW + later)
+    assert condition_of(body)[0] == "TeacherNotReady"
+    world.pods.clear()
+    for later in (1001, 1101):
+        one_pass(world, body, NOW + later)
+    assert (condition_of(body)[0], up(world)) == ("PendingDeadlineExceeded", [])
+
+
+def test_a_run_that_holds_nothing_keeps_its_turn_in_the_queue() -> None:
+    world, body = come_to("sft", resources=SIZES, pendingDeadlineSeconds=100, scheduling={"queueName": "team"})
+    world.pods.clear()
+    for later in (1, 101, 1000):
+        one_pass(world, body, NOW + later)
+    assert (condition_of(body)[0], "one-sft-1" in world.jobs) == ("Queued", True)
+
+
+def test_a_changed_manifest_ends_the_pause() -> None:
+    world, body = come_to("sft", resources=SIZES, pendingDeadlineSeconds=100)
+    unscheduled(world, "one-sft-1")
+    for later in (1, 101):
+        one_pass(world, body, NOW + later)
+    world.pods.clear()
+    body["spec"]["resources"] = SIZES | {"trainer": {"gpus": 4}}
+    body["metadata"]["generation"] = 2
+    assert "Job one-sft-1" in kinds(one_pass(world, body, NOW + 102))
+
+
+def test_pauses_grow_to_a_bound_and_differ_between_runs() -> None:
+    pauses = [[rest(f"run-{n}/rl", times) for times in range(1, 40)] for n in range(50)]
+    assert all(15 <= one <= 900 for run in pauses for one in run)
+    assert all(len({run[times] for run in pauses}) == 50 for times in range(39))
+    assert pauses[7] == [rest("run-7/rl", times) for times in range(1, 40)]

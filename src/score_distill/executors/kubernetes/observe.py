@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 
 from score_distill.api import PlaceStatus, Status, StepStatus
 from score_distill.contract import Progress, Summary
+from score_distill.control.places import Place, PodsState
 from score_distill.control.plan import Done, done_with
-from score_distill.control.policy import UNPLACED, Ending, Observed, Place, Record, ServerState
+from score_distill.control.policy import Ending, Observed, Record
 from score_distill.errors import Exit
 from score_distill.executors.kubernetes.endings import (
     LOST_SECONDS,
@@ -119,9 +120,9 @@ def observe(
         else:
             taken = [_attempt(one) for one in children.jobs if label(one, STEP) == name and held(one, now)]
             records[name] = replace(record, attempt=max([record.attempt, *taken]))
-    servers = {"sandbox": ServerState(True)}
+    servers = {"sandbox": PodsState(True)}
     for role in ("teacher", "student"):
-        servers[role] = ServerState(True) if role == "teacher" and endpoint else _server(role, children, told)
+        servers[role] = PodsState(True) if role == "teacher" and endpoint else _server(role, children, told)
     answered = {label(one, ROLE) for one in children.deployments if rolled_out(one)}
     named = [(pod, label(pod, ROLE) in answered) for pod in children.pods]
     troubles = [found for pod, once in named if (found := _of(pod, told) or trouble(pod, once)) is not None]
@@ -133,11 +134,12 @@ def observe(
     leaving |= {
         name for job in going if (name := label(job, STEP)) in records and _attempt(job) > records[name].attempt
     }
-    waits = [(job, _of(job, told) or queued(job)) for job in newest.values()]
-    waits += [(pod, _of(pod, told) or trouble(pod)) for pod in children.pods_for("stage")]
-    unplaced = {label(one, STEP): found.reason for one, found in waits if found and found.reason in UNPLACED}
+    attempts = {name: _attempted(newest[name], children, told) for name, one in records.items() if one.running}
+    holding = any(is_placed(pod) and not ended(pod) for pod in children.pods)
     places = {one.name: _place(one.place) for one in status.steps if one.place}
-    observed = Observed(done, records, servers, leaving=leaving, unplaced=unplaced, places=places)
+    observed = Observed(
+        done, records, servers, leaving=leaving, attempts=attempts, places={} if retry else places, holding=holding
+    )
     return Seen(observed, summaries, troubles[0] if troubles else None)
 
 
@@ -163,7 +165,8 @@ def _record(step: StepStatus, now: float, retry: bool) -> Record:
 
 
 def _place(place: PlaceStatus) -> Place:
-    return Place(place.alone, place.since.timestamp() if place.since else None)
+    since, until = (at.timestamp() if at else None for at in (place.since, place.until))
+    return Place(place.alone, since, place.given_back, until, place.message)
 
 
 def _attempt(body: Body) -> int:
@@ -198,17 +201,34 @@ def available(deployment: Body) -> bool:
     return bool(condition(deployment, "Available") and deployment["status"].get("readyReplicas"))
 
 
-def _server(role: str, children: Children, told: Mapping[str, Trouble]) -> ServerState:
+def _server(role: str, children: Children, told: Mapping[str, Trouble]) -> PodsState:
     named = [one for one in children.deployments if label(one, ROLE) == role]
     if not named:
-        return ServerState(False, f"the {role} is being started")
+        return PodsState(False, f"the {role} is being started")
     if available(named[0]):
-        return ServerState(True)
+        return PodsState(True)
     once, pods = rolled_out(named[0]), children.pods_for(role)
     for found in (*(_of(pod, told) or trouble(pod, once) for pod in pods), _of(named[0], told)):
         if found is not None:
-            return ServerState(False, found.message, found.reason)
-    return ServerState(False, f"the {role} is loading")
+            return PodsState(False, found.message, found.reason)
+    return PodsState(False, f"the {role} is loading", placed=any(map(is_placed, pods)))
+
+
+def _attempted(job: Body, children: Children, told: Mapping[str, Trouble]) -> PodsState:
+    """Ready when all of its pods have nodes and nothing holds them up."""
+    pods = children.pods_of(job)
+    troubles = [_of(pod, told) or trouble(pod) for pod in pods]
+    going = [pod for pod, found in zip(pods, troubles, strict=True) if is_placed(pod) and found is None]
+    if len(going) >= job["spec"].get("parallelism", 1):
+        return PodsState(True)
+    found = next((one for one in (*troubles, _of(job, told), queued(job)) if one is not None), None)
+    message, reason = (found.message, found.reason) if found else ("its pods have no nodes yet", "")
+    return PodsState(False, message, reason, placed=bool(going))
+
+
+def is_placed(pod: Body) -> bool:
+    """Whether a node has, or had, the pod."""
+    return bool(pod["spec"].get("nodeName")) or pod.get("status", {}).get("phase") in ("Running", "Succeeded", "Failed")
 
 
 def queued(job: Body) -> Trouble | None:

@@ -78,7 +78,7 @@ def reconcile(
     usage = before.usage or Usage()
     counted = usage.counted_until.timestamp() if usage.counted_until else 0.0
     observed = replace(seen.observed, gpu_seconds=usage.gpu_seconds + gpu_seconds(children, counted, now))
-    decision = decide(run, observed, now, ahead=AHEAD)
+    decision = decide(run, observed, now, ahead=AHEAD, uid=owner.uid)
     action = decision.action
     if isinstance(action, Stop) and not retry and left is not None and left <= 0:
         return Changes(remove=True)
@@ -96,7 +96,8 @@ def reconcile(
         elif action.reason == "Running":
             apply += steps.meeting(owner, action.step, observed.records[action.step.name].attempt)
     delete = [one for one in children.deployments if keyless or label(one, ROLE) not in own]
-    if keyless or isinstance(action, Suspended | Stop):
+    gives_back = isinstance(action, Wait) and action.reason == "PendingDeadlineExceeded"
+    if keyless or gives_back or isinstance(action, Suspended | Stop):
         delete += children.unfinished
     else:
         delete += [
@@ -139,6 +140,8 @@ def _again(action: object, now: float) -> float | None:
     match action:
         case Finished() | Stop() | Suspended():
             return None
+        case Wait(reason="Running" | "ServerNotReady", until=float() as until):
+            return min(PROGRESS_SECONDS, max(0.0, until - now))
         case Wait(until=float() as until):
             return max(0.0, until - now)
         case _:

@@ -24,8 +24,8 @@ from score_distill.control.policy import (
     Decision,
     Finished,
     Observed,
+    PodsState,
     Record,
-    ServerState,
     Start,
     Stop,
     Suspended,
@@ -123,9 +123,9 @@ class Run:
                 task.cancel()
 
     def decided(self) -> Decision:
-        servers: dict[str, ServerState] = {name: ServerState(True) for name in self.fleet.served}
+        servers: dict[str, PodsState] = {name: PodsState(True) for name in self.fleet.served}
         for name, server in self.fleet.servers.items():
-            servers[name] = ServerState(server.up and self.arrived(name), "waits for its servers")
+            servers[name] = PodsState(server.up and self.arrived(name), "waits for its servers")
         seen = Observed(self.done, self.records, servers, self.changed)
         return decide(self.site.run, seen, self.means.clock())
 
