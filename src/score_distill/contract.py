@@ -42,8 +42,9 @@ class Served(Model):
 
     ``url`` ends in /v1. ``key_file`` holds the API key. New weights go in by one of two ways: ``admin_url`` is the
     root of a vLLM on this machine whose management routes may be used, ``weights_url`` that of a gateway which takes
-    them over the network. ``model_dir`` is the folder with tokenizer and chat template of what is served. To each
-    request ``headers`` and the fields of ``body`` are added; those in ``omit`` are left out.
+    them over the network. ``ready_url`` answers 200 once the model does. ``model_dir`` is the folder with tokenizer and
+    chat template of what is served. To each request ``headers`` and the fields of ``body`` are added; those in ``omit``
+    are left out.
     """
 
     url: str
@@ -54,6 +55,7 @@ class Served(Model):
     omit: tuple[str, ...] = ()
     admin_url: str | None = None
     weights_url: str | None = None
+    ready_url: str | None = None
     model_dir: str | None = None
 
 

@@ -1,5 +1,6 @@
 """Running the stage that a config names. A step that the store has already is told of again, and not done again."""
 
+import asyncio
 import importlib
 import traceback
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from score_distill.artifacts.store import Store, open_store
 from score_distill.contract import CONTROLS, MESSAGE_BYTES, StageConfig, Summary, shortened
 from score_distill.errors import Exit, exit_of
 from score_distill.report import gather, write_report
+from score_distill.serving.ready import until_ready
 from score_distill.stages.context import StageContext, summary_of
 
 
@@ -27,6 +29,7 @@ def run_stage(config: StageConfig, environ: Mapping[str, str]) -> Summary:
 
 
 def _run(config: StageConfig, store: Store) -> Summary:
+    asyncio.run(until_ready(one for one in (config.teacher, config.student) if one is not None))
     module = importlib.import_module(f"score_distill.stages.{config.verb}")
     return cast(Summary, module.run(config, store))
 

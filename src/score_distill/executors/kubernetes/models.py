@@ -49,6 +49,7 @@ def served(owner: Owner, role: Role) -> Served:
         model=role,
         key_file=f"{KEYS}/{role}",
         weights_url=root if role == "student" else None,
+        ready_url=f"{root}/ready",
     )
 
 
