@@ -44,6 +44,14 @@ def distilling(**spec: Any) -> dict[str, Any]:
     return good()["spec"] | {"method": {"rl": {"controls": ON_POLICY}}} | spec
 
 
+def holding(most: int, **gpus: int) -> dict[str, Any]:
+    """The spec of ``good()`` with GPUs by role, and ``most`` of them in the budget."""
+    return good()["spec"] | {
+        "resources": {role: {"gpus": count} for role, count in gpus.items()},
+        "budget": {"gpus": most},
+    }
+
+
 def changed(path: str, value: Any, base: dict[str, Any] | None = None) -> dict[str, Any]:
     """``base`` with ``value`` at a path such as ``spec.tasks.eval.0.uri``."""
     names = path.split(".")
@@ -110,6 +118,11 @@ BETWEEN_FIELDS: list[Fault] = [
     ("spec.scheduling.nodeSelector", {"a b": "c"}, "each key must match"),
     ("spec.scheduling.nodeSelector", {"a": "b c"}, "spec.scheduling.nodeSelector.a"),
     ("spec.scheduling.nodeSelector", {f"k{i}": "v" for i in range(17)}, "spec.scheduling.nodeSelector"),
+    ("spec", holding(7, teacher=4, student=4), "budget.gpus must be at least what step mentor needs at once"),
+    ("spec", holding(8, teacher=4, student=1, rollout=4), "what step mentor needs"),
+    ("spec", holding(7, trainer=8), "what step warmup needs"),
+    ("spec", holding(12, teacher=4, student=1, trainer=8), "what step rl needs"),
+    ("spec", holding(0, student=1), "what step mentor needs"),
     ("spec.budget.teacherTokens", "50 M", "spec.budget.teacherTokens"),
     ("spec.budget.teacherTokens", "0", "spec.budget.teacherTokens"),
     ("spec.budget.teacherTokens", "2000000G", "spec.budget.teacherTokens"),

@@ -59,8 +59,8 @@ question again is dropped.
 Anything else would mix results of two runs and is refused; give such a run another `metadata.name`.
 
 **On one machine** `spec.scheduling`, `spec.images`, `spec.ttlSecondsAfterFinished`, `spec.ttlSecondsAfterFailed`,
-`spec.stallSeconds`, `spec.budget.gpuHours` and the requests, limits and GPUs of `spec.resources` are accepted and
-ignored; a shared Teacher and more than one node are refused.
+`spec.stallSeconds`, `spec.pendingDeadlineSeconds`, `spec.budget.gpuHours` and the requests, limits and GPUs of
+`spec.resources` are accepted and ignored; a shared Teacher and more than one node are refused.
 
 **Beyond the bounds of single fields**: `spec.tools` contains `python`, and `search` exactly when `spec.search`
 is given; `agent.maxSteps` is at least 2 when `agent.plan` is true; `agent.stepTokens` is less than the context of

@@ -83,11 +83,15 @@ def check(file: Manifest, work: Work = None) -> None:
     with exit_codes():
         import asyncio
 
-        from score_distill.control.pipeline import steps_of
+        from score_distill.control.pipeline import gpus_of, steps_of
         from score_distill.executors.local.preflight import preflight
 
         site = _site(_read(file), file, work)
-        asyncio.run(preflight(site, steps_of(site.run.spec)))
+        steps = steps_of(site.run.spec)
+        asyncio.run(preflight(site, steps))
+        for step in steps:
+            if (needed := gpus_of(step, site.run.spec)).total:
+                typer.echo(f"step {step.name} needs at once GPUs: {needed}")
         typer.echo(f"{file}: ready to run")
 
 

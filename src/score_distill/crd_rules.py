@@ -58,6 +58,32 @@ def _context_of_teacher() -> Rule:
     return rule(f"!({SCORED}) || {context} >= {least}", message)
 
 
+def _gpus_within_budget() -> list[Rule]:
+    """For each of the steps that ``manifest`` knows to need the most."""
+    sizes = "self.?resources.?{role}.?{field}.orValue({default})"
+    teacher, student, trainer, worker = (
+        sizes.format(role=role, field="gpus", default=0) for role in ("teacher", "student", "trainer", "rollout")
+    )
+    teacher = f"(has(self.teacher.model) ? {teacher} : 0)"
+    trainer = f"{trainer} * {sizes.format(role='trainer', field='nodes', default=1)}"
+    workers = f"{worker} * {sizes.format(role='rollout', field='parallelism', default=1)}"
+    enabled = f"self.?method.?rl.?enabled.orValue({json.dumps(Rl().enabled)})"
+    judges = "self.teacher.?prompt.orValue('') != 'Bare'"
+    needed = {
+        "mentor": f"{teacher} + {student} + {workers}",
+        "warmup": trainer,
+        "rl": f"({enabled} ? {student} + {trainer} + ({judges} || {SCORED} ? {teacher} : 0) : 0)",
+    }
+    return [
+        rule(
+            f"!has(self.budget) || !has(self.budget.gpus) || {sum_} <= self.budget.gpus",
+            f"budget.gpus must be at least what step {step} needs at once",
+            "budget.gpus",
+        )
+        for step, sum_ in needed.items()
+    ]
+
+
 # With ``has``: of a list behind ``.?`` the API server cannot bound the cost.
 SCORED = (
     "has(self.method) && has(self.method.rl) && has(self.method.rl.controls) && "
@@ -166,6 +192,7 @@ RULES: dict[str, list[Rule]] = {
             "method.rl.controls",
         ),
         _context_of_teacher(),
+        *_gpus_within_budget(),
     ],
 }
 

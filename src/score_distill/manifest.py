@@ -16,10 +16,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from score_distill.api import DistillationRun
+from score_distill.api import DistillationRun, Gpus, Spec, gpus_for
 from score_distill.api.base import IMAGE, LABEL, LABEL_VALUE, QUALIFIED, QUANTITY, SUBDOMAIN
 from score_distill.api.models import HEADER, HEADER_VALUE
 from score_distill.api.search import SITE
+from score_distill.contract import ON_POLICY
 from score_distill.errors import BadInput
 
 Loc = tuple[int | str, ...]
@@ -144,7 +145,23 @@ def contradictions(run: DistillationRun) -> tuple[str, ...]:
         )
         for i, one in enumerate(spec.tasks.eval)
     ]
+    name, needed = max(_gpus(spec), key=lambda one: one[1].total)
+    most = spec.budget.gpus
+    if most is not None and needed.total > most:
+        told = f"spec.budget.gpus: {most}; must be at least what step {name} needs at once: {needed}"
+        return (*(text for wrong, text in faults if wrong), told)
     return tuple(text for wrong, text in faults if wrong)
+
+
+def _gpus(spec: Spec) -> Iterator[tuple[str, Gpus]]:
+    """What those steps need at once of which no other needs more."""
+    judges, rl = spec.teacher.prompt != "Bare", spec.method.rl
+    yield "mentor", gpus_for(spec, teacher=True, student=True, workers=spec.resources.rollout.parallelism)
+    yield "warmup", gpus_for(spec, trainer=True)
+    if rl.enabled:
+        yield "rl", gpus_for(spec, teacher=judges, student=True, trainer=True)
+    if "OnPolicyDistillation" in rl.controls:
+        yield ON_POLICY, gpus_for(spec, teacher=True, student=True, trainer=True)
 
 
 def _validated(data: dict[str, Any]) -> DistillationRun:

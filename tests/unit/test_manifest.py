@@ -57,7 +57,7 @@ ONE_FAULT = [
     ),
     ({"method": {"rl": {"groupsize": 4}}}, "spec.method.rl.groupsize: unknown field; did you mean groupSize?"),
     ({"method": {"rl": {"group_size": 4}}}, "spec.method.rl.group_size: unknown field; did you mean groupSize?"),
-    ({"budget": {"zzz": 1}}, "spec.budget.zzz: unknown field; known here: teacherTokens, gpuHours"),
+    ({"budget": {"zzz": 1}}, "spec.budget.zzz: unknown field; known here: teacherTokens, gpuHours, gpus"),
     ({"method": {"sft": {"epochs": 1.5}}}, "spec.method.sft.epochs: 1.5; must be a whole number"),
     ({"method": {"rl": {"enabled": "maybe"}}}, 'spec.method.rl.enabled: "maybe"; must be true or false'),
     ({"method": {"sft": {"schedule": "step"}}}, 'spec.method.sft.schedule: "step"; must be cosine or constant'),

@@ -9,7 +9,7 @@ from score_distill.control.change import changes
 from score_distill.control.estimate import Tasks, tasks_of
 from score_distill.control.pipeline import steps_of
 from score_distill.control.plan import Done, plan
-from score_distill.manifest import parse
+from score_distill.manifest import ManifestError, parse
 
 ORDER = ["prepare", "demonstrate", "warmup", "mentor", "sft", "rl", "evaluate"]
 TASKS = Tasks(cold_start=100, dev=50, mentor=400, evaluation=300)
@@ -247,3 +247,44 @@ def test_a_part_that_appears_or_goes_is_a_change() -> None:
     found = changes(run(), run(teacher={"endpoint": endpoint}))
     assert found[0] == "spec.teacher.model: teacher, now None"
     assert found[1].startswith("spec.teacher.endpoint: None, now {'url': 'http://x/v1'")
+
+
+SIZES = {"teacher": {"gpus": 4}, "student": {"gpus": 1}, "trainer": {"gpus": 8, "nodes": 2}}
+ACTING = SIZES | {"rollout": {"gpus": 1, "parallelism": 3}}
+BARE: dict[str, Any] = {"teacher": {"model": "teacher", "prompt": "Bare"}}
+ENDPOINT: dict[str, Any] = {"teacher": {"endpoint": {"url": "https://x/v1", "model": "m"}}}
+AT_ONCE: list[tuple[dict[str, Any], list[int]]] = [
+    ({"resources": SIZES}, [0, 4, 16, 5, 16, 21, 5]),
+    ({"resources": ACTING}, [1, 7, 16, 8, 16, 21, 8]),
+    ({"resources": SIZES} | BARE, [0, 4, 16, 5, 16, 17, 5]),
+    ({"resources": SIZES} | ENDPOINT, [0, 0, 16, 1, 16, 17, 1]),
+    ({"resources": SIZES, "method": {"rl": {"enabled": False}}}, [0, 4, 16, 5, 16, 5]),
+    (
+        {"resources": SIZES, "method": {"rl": {"controls": ["OnPolicyDistillation"]}}} | BARE,
+        [0, 4, 16, 5, 16, 17, 21, 5],
+    ),
+    ({"resources": SIZES, "method": {"rounds": 2}}, [0, 4, 16, 5, 16, 5, 16, 21, 5]),
+    ({}, [0, 0, 0, 0, 0, 0, 0]),
+]
+
+
+@pytest.mark.parametrize(("spec", "needed"), AT_ONCE)
+def test_the_gpus_of_each_step_are_known_and_a_budget_of_fewer_is_refused(
+    spec: dict[str, Any], needed: list[int]
+) -> None:
+    steps = plan(run(**spec), {}, None).steps
+    assert [one.gpus.total for one in steps] == needed
+    most = max(needed)
+    assert run(**spec, budget={"gpus": most}).spec.budget.gpus == most
+    if most:
+        first = next(one for one in steps if one.gpus.total == most)
+        with pytest.raises(ManifestError) as refused:
+            run(**spec, budget={"gpus": most - 1})
+        assert refused.value.faults == (
+            f"spec.budget.gpus: {most - 1}; must be at least what step {first.step.name} needs at once: {first.gpus}",
+        )
+
+
+def test_gpus_are_told_by_whom_they_are_held() -> None:
+    assert str(plan(run(resources=ACTING), {}, None).steps[5].gpus) == "21 (teacher 4, student 1, trainer 16)"
+    assert str(plan(run(resources=ACTING), {}, None).steps[1].gpus) == "7 (teacher 4, workers 3)"

@@ -6,6 +6,7 @@ import pytest
 
 from score_distill.api import DistillationRun
 from score_distill.contract import Summary
+from score_distill.control.places import PodsState
 from score_distill.control.plan import Done
 from score_distill.control.policy import (
     TRIES,
@@ -14,7 +15,6 @@ from score_distill.control.policy import (
     Ending,
     Finished,
     Observed,
-    PodsState,
     Record,
     Start,
     Stop,

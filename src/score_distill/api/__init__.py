@@ -10,6 +10,7 @@ from score_distill.api.base import (
     SecretKey,
     count_of,
 )
+from score_distill.api.gpus import Gpus, gpus_for
 from score_distill.api.method import (
     RL_CONTROLS,
     Agent,
@@ -104,6 +105,7 @@ __all__ = [
     "EvalSet",
     "Evaluation",
     "Format",
+    "Gpus",
     "Greedy",
     "Images",
     "Lora",
@@ -144,6 +146,7 @@ __all__ = [
     "Warmup",
     "amount",
     "count_of",
+    "gpus_for",
     "in_round",
     "kind_of",
     "round_of",

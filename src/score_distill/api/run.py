@@ -54,6 +54,12 @@ class Budget(Model):
     gpu_hours: float | None = Field(
         None, gt=0, le=10**9, description="GPUs times hours of all pods of the run; one machine does not count them"
     )
+    gpus: int | None = Field(
+        None,
+        ge=0,
+        le=65_536,
+        description="the most that the run may hold at once; a manifest of which a step needs more is refused",
+    )
 
 
 class Spec(Model):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from score_distill.api import Spec, in_round
+from score_distill.api import Gpus, Spec, gpus_for, in_round
 from score_distill.contract import CONTROLS, CONTROLS_OF_RL, ON_POLICY, Verb
 
 Need = Literal["teacher", "student", "sandbox", "trainer"]
@@ -68,6 +68,13 @@ def workers_of(step: Step, spec: Spec) -> Workers:
         trainer = spec.resources.trainer
         return Workers(nodes=trainer.nodes, processes=trainer.processes)
     return Workers(shards=spec.resources.rollout.parallelism if step.verb in SHARDED else 1)
+
+
+def gpus_of(step: Step, spec: Spec) -> Gpus:
+    """The GPUs that a step needs at once."""
+    models = {"teacher": "teacher" in step.needs, "student": "student" in step.needs}
+    trains = "trainer" in step.needs
+    return gpus_for(spec, **models, trainer=trains, workers=0 if trains else workers_of(step, spec).shards)
 
 
 def steps_of(spec: Spec) -> tuple[Step, ...]:

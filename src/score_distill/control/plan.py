@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from score_distill.api import DistillationRun
+from score_distill.api import DistillationRun, Gpus
 from score_distill.control.estimate import Tasks, Tokens, estimate
-from score_distill.control.pipeline import Step, steps_of
+from score_distill.control.pipeline import Step, gpus_of, steps_of
 
 State = Literal["done", "ready", "waiting"]
 
@@ -37,12 +37,13 @@ def done_with(step: str, attempt: int, counts: Mapping[str, int], tokens: Mappin
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """``tokens`` is what a finished step cost, or what another is estimated to cost."""
+    """``tokens`` is what a finished step cost, or what another is estimated to cost; ``gpus`` it needs at once."""
 
     step: Step
     state: State
     reason: str
     tokens: Tokens
+    gpus: Gpus
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,12 @@ def plan(run: DistillationRun, done: Mapping[str, Done], tasks: Tasks | None) ->
 def _planned(
     step: Step, run: DistillationRun, done: Mapping[str, Done], tasks: Tasks | None, measured: Mapping[str, float]
 ) -> PlannedStep:
+    gpus = gpus_of(step, run.spec)
     if (result := done.get(step.name)) is not None:
         spent = Tokens(result.tokens.get("teacher", 0), result.tokens.get("student", 0), "spent")
-        return PlannedStep(step, "done", f"attempt {result.attempt} is in the store", spent)
+        return PlannedStep(step, "done", f"attempt {result.attempt} is in the store", spent, gpus)
     tokens = estimate(step, run.spec, tasks, measured) if tasks else Tokens(basis="the task files were not counted")
     missing = [name for name in step.inputs if name not in done]
     if missing:
-        return PlannedStep(step, "waiting", f"waits for {', '.join(missing)}", tokens)
-    return PlannedStep(step, "ready", "every input is there", tokens)
+        return PlannedStep(step, "waiting", f"waits for {', '.join(missing)}", tokens, gpus)
+    return PlannedStep(step, "ready", "every input is there", tokens, gpus)

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from score_distill.api import DistillationRun
+from score_distill.api import DistillationRun, gpus_for
 from score_distill.contract import CONTROLS, Summary
-from score_distill.control.pipeline import Need, Step
+from score_distill.control.pipeline import Need, Step, gpus_of
 from score_distill.control.places import Place, PodsState
 from score_distill.control.plan import Done, Plan, plan
 from score_distill.errors import Exit
@@ -159,8 +159,8 @@ def decide(run: DistillationRun, seen: Observed, now: float, *, ahead: int | Non
     if run.spec.suspend:
         return Decision(Suspended(step), nothing, current)
     later = _servers_of(current.left[1:] if ahead is None else current.left[1 : ahead + 1]) - step.needs
-    if ahead is not None and not run.spec.scheduling.ahead:
-        later -= {need for need in later if _gpus(run, need)}
+    if ahead is not None and not _may_hold_ahead(run, step, later):
+        later -= {need for need in later if _gpus(run, [need])}
     waiting, deadline = _waiting(step, record, seen), run.spec.pending_deadline_seconds
     place = seen.places.get(step.name, Place()).next(
         waiting, holding=seen.holding, deadline=deadline, now=now, seed=f"{uid}/{step.name}"
@@ -192,9 +192,14 @@ def _servers_of(steps: Iterable[Step]) -> frozenset[Need]:
     return frozenset(need for one in steps for need in one.needs) & SERVERS
 
 
-def _gpus(run: DistillationRun, server: Need) -> int:
-    sizes = {"teacher": run.spec.resources.teacher, "student": run.spec.resources.student}
-    return sizes[server].gpus if server in sizes else 0
+def _may_hold_ahead(run: DistillationRun, step: Step, later: Collection[Need]) -> bool:
+    most = run.spec.budget.gpus
+    room = most is None or gpus_of(step, run.spec).total + _gpus(run, later) <= most
+    return run.spec.scheduling.ahead and room
+
+
+def _gpus(run: DistillationRun, servers: Collection[Need]) -> int:
+    return gpus_for(run.spec, teacher="teacher" in servers, student="student" in servers).total
 
 
 def _stopped(run: DistillationRun, current: Plan, step: Step, record: Record, seen: Observed) -> Stop | None:

@@ -61,6 +61,13 @@ def test_servers_hold_gpus_for_the_step_that_needs_them_unless_the_manifest_says
     assert up(world) == servers
 
 
+@pytest.mark.parametrize(("most", "servers"), [(13, ["student", "teacher"]), (12, [])])
+def test_servers_ahead_stay_within_the_budget_of_gpus(most: int, servers: list[str]) -> None:
+    spec = {"scheduling": {"ahead": True}, "budget": {"gpus": most}, "method": {"rl": {"enabled": False}}}
+    world, _ = come_to("warmup", resources=SIZES, **spec)
+    assert up(world) == servers
+
+
 @pytest.mark.parametrize("at", TRAINS)
 @pytest.mark.parametrize("sizes", [SIZES, {}])
 def test_a_step_without_a_place_has_the_servers_that_it_does_not_need_released_until_it_has_ended(

@@ -19,12 +19,12 @@ from score_distill.artifacts.steps import completed_steps
 from score_distill.contract import StageConfig
 from score_distill.control.change import changes
 from score_distill.control.pipeline import Step, Workers, workers_of
+from score_distill.control.places import PodsState
 from score_distill.control.plan import Plan, plan
 from score_distill.control.policy import (
     Decision,
     Finished,
     Observed,
-    PodsState,
     Record,
     Start,
     Stop,

@@ -40,12 +40,12 @@ def survey(site: RunPaths) -> tuple[RunPaths, Plan, list[str]]:
 
 def print_plan(site: RunPaths, found: Plan, remarks: list[str]) -> None:
     console = Console(highlight=False)
-    grid = Table("step", "state", "teacher tokens", "student tokens", box=None, padding=(0, 2, 0, 0))
+    grid = Table("step", "state", "teacher tokens", "student tokens", "GPUs at once", box=None, padding=(0, 2, 0, 0))
     for column in grid.columns[2:4]:
         column.justify = "right"
     for one in found.steps:
         tokens = [f"{count:,}" if count else "-" for count in (one.tokens.teacher, one.tokens.student)]
-        grid.add_row(one.step.name, one.state, *tokens)
+        grid.add_row(one.step.name, one.state, *tokens, str(one.gpus) if one.gpus.total else "-")
     console.print(grid)
     for one in found.steps:
         if one.state != "done" and one.tokens.teacher + one.tokens.student:
