@@ -14,7 +14,6 @@ from typing import Any
 
 import kopf
 from kubernetes import client, config
-from prometheus_client import REGISTRY, start_http_server
 
 from score_distill.api import GROUP, VERSION
 from score_distill.executors.kubernetes import metrics
@@ -35,6 +34,8 @@ NETWORK_POLICIES = ("networking.k8s.io", "v1", "networkpolicies")
 OURS = {UID: kopf.PRESENT}
 WORKERS = 4
 RESYNC_SECONDS = 600.0
+STANDBY_CHECKS = 4
+"""Of whoever only watches, one in so many: within the 300 s of the alert ScoreOperatorUninformed."""
 
 
 @kopf.on.startup()
@@ -60,12 +61,15 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
     cluster = Cluster(api, lambda verb, kind: metrics.WRITES.labels(verb, kind).inc())
     await asyncio.to_thread(cluster.serves_runs)
     memo.operator = Operator(cluster, told, logging.getLogger("score.operator"))
-    REGISTRY.register(metrics.Runs(memo.operator.seen))
     memo.tasks = [
         asyncio.create_task(task)
-        for task in (act(memo.operator, memo.candidate), resync(memo.operator), check(memo.operator, told))
+        for task in (
+            act(memo.operator, memo.candidate),
+            resync(memo.operator),
+            check(memo.operator, memo.candidate, told),
+        )
     ]
-    start_http_server(int(os.environ.get("SCORE_METRICS_PORT", "9090")))
+    metrics.serve(memo.operator.series, int(os.environ.get("SCORE_METRICS_PORT", "9090")))
 
 
 @kopf.on.cleanup()
@@ -120,17 +124,21 @@ async def act(operator: Operator, candidate: Candidate | None) -> None:
         await leads.wait()
     metrics.LEADS.set(1)
     logging.getLogger("score.operator").info("this operator acts")
-    await operator.queue.run(WORKERS)
+    await asyncio.gather(operator.check_watches(), operator.queue.run(WORKERS))
 
 
-async def check(operator: Operator, told: Settings) -> None:
+async def check(operator: Operator, candidate: Candidate | None, told: Settings) -> None:
+    """Of the operators that only watch, each lists what there is more rarely."""
     while True:
-        await asyncio.sleep(told.check_seconds)
+        for _ in range(STANDBY_CHECKS):
+            await asyncio.sleep(told.check_seconds)
+            if candidate is None or candidate.term.holds():
+                break
         await operator.check_watches()
 
 
 async def resync(operator: Operator) -> None:
     while True:
         await asyncio.sleep(RESYNC_SECONDS)
-        for run in list(operator.known.runs):
+        for run in operator.known.runs:
             operator.queue.add(run)

@@ -274,7 +274,7 @@ def _stalled(
     was = any(one.type == "Stalled" and one.status == "True" for one in before.conditions)
     if waited is None or idle < run.spec.stall_seconds or not (asked or was):
         return "Stalled", "False", "Moving", ""
-    return "Stalled", "True", "NoProgress", f"step {waited.name} has got no further for {int(idle / 60)} min"
+    return "Stalled", "True", "NoProgress", f"step {waited.name} has got no further since {moved:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def blocked(before: Status, status: Status, reason: str, message: str, now: float) -> Status:

@@ -81,7 +81,7 @@ class Namespace:
         async def one() -> None:
             key = self.tell(operator)
             await operator.reconcile(key)
-            await operator.asking.finish(key)
+            await operator.asking.ask(key)
 
         asyncio.run(one())
         return dict(self.run()["status"])

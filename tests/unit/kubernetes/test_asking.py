@@ -136,38 +136,66 @@ async def test_a_thousand_silent_pods_hold_no_pass_and_are_asked_a_few_at_a_time
     run = ("team", "uid")
     assert found.look(run, pods(1024)) == ([], False)
     assert due == [], "looking waits for no pod"
-    await found.finish(run)
+    await found.ask(run)
     assert most == asking.AT_ONCE
     assert found.look(run, pods(1024)) == ([], False), "pods that are silent once are asked again"
-    await found.finish(run)
+    await found.ask(run)
     assert found.look(run, pods(1024)) == ([], True)
     assert due == [run]
+    found.forget(run)
 
 
-async def test_new_answers_are_read_before_pods_are_asked_again_and_only_those_of_pods_that_run(
-    monkeypatch: Any,
-) -> None:
-    asked = 0
+async def test_pods_are_asked_by_a_clock_and_only_what_is_new_is_told(monkeypatch: Any) -> None:
+    asked, done, figures = 0, 1, 0.0
+    enough = asyncio.Event()
 
     async def answers(host: str) -> Progress:
-        nonlocal asked
-        asked += 1
-        return Progress(done=asked, total=9, unit="tasks")
+        nonlocal asked, figures
+        asked, figures = asked + 1, figures + 1
+        if asked == 8:
+            enough.set()
+        return Progress(done=done, total=9, unit="tasks", figures={"loss": figures})
 
     monkeypatch.setattr(asking, "progress", answers)
     due: list[tuple[str, str]] = []
-    found, run = asking.Asking(due.append), ("team", "uid")
+    found, run = asking.Asking(due.append, pause=0.0), ("team", "uid")
     found.look(run, pods(2))
-    found.look(run, pods(2))
-    await found.finish(run)
-    assert (asked, due) == (2, [run])
+    await asyncio.wait_for(enough.wait(), 5)
+    assert due == [run], "what pods say again, and figures that no status shows, are no reason for a pass"
+    done = 2
+    await found.ask(run)
+    await found.ask(run)
+    assert due == [run, run]
     said, complete = found.look(run, pods(1))
-    assert ([one.done for _, one in said], complete) == ([1], True)
-    await found.finish(run)
-    assert asked == 2
-    found.look(run, pods(1))
-    await found.finish(run)
-    assert asked == 3
+    assert ([one.done for _, one in said], complete) == ([2], True), "of pods that still run"
     assert found.look(run, []) == ([], True)
+    await found.ask(run)
+    last = asked
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert asked == last, "where no pod runs none is asked"
     found.forget(run)
     assert found.look(run, [])[0] == []
+
+
+async def test_a_new_pod_is_asked_at_once_and_those_of_many_runs_less_often(monkeypatch: Any) -> None:
+    async def answers(host: str) -> Progress:
+        return Progress(done=1, total=9, unit="tasks")
+
+    monkeypatch.setattr(asking, "progress", answers)
+    due: list[tuple[str, str]] = []
+    found = asking.Asking(due.append)
+    for number in range(3):
+        found.look(("team", str(number)), pods(1))
+        await found.ask(("team", str(number)))
+    assert len(due) == 3
+    found.look(("team", "0"), pods(2))
+    await found.ask(("team", "0"))
+    assert due[3:] == [("team", "0")]
+    loop = asyncio.get_running_loop()
+    many, before = asking.Asking(due.append), loop.time()
+    for number in range(2000):
+        many.look(("team", str(number)), pods(1))
+    await many.ask(("team", "1999"))
+    assert many.next_at(("team", "1999")) >= before + 20
+    assert found.next_at(("team", "1")) < before + 10

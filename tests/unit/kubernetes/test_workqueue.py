@@ -88,3 +88,12 @@ async def test_other_keys_do_not_wait_for_a_slow_one() -> None:
         queue.add("slow")
         queue.add("quick", 0.01)
         await asyncio.wait_for(done.wait(), 5)
+
+
+async def test_only_keys_that_are_due_count_as_waiting_and_what_is_overtaken_is_not_kept() -> None:
+    queue: WorkQueue[str] = WorkQueue(lambda key: asyncio.sleep(0), lambda key, error: None)
+    for sooner in range(5000):
+        queue.add("later", 10_000 - sooner)
+    queue.add("now")
+    assert len(queue) == 1
+    assert queue.held < 200

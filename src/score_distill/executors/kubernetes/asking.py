@@ -14,6 +14,9 @@ MOST_BYTES = 65536
 AT_ONCE = 64
 """Pods of one run that are asked side by side."""
 
+PAUSE_SECONDS, RUNS_A_SECOND = 10.0, 100
+"""Between two questions to a pod: more where there are so many runs that more of them a second would be asked."""
+
 Pods = Sequence[tuple[str, Body]]
 """With the step of each."""
 
@@ -47,44 +50,66 @@ async def _reply(host: str, port: int) -> bytes:
 
 
 class Asking:
-    """Asks the pods of each run beside its passes: no pass waits for a pod, and no run's pods for another's.
+    """Asks the pods of each run beside its passes, by a clock of its own: no pass waits for a pod, nor run for run.
 
     ``told`` hears of a run of which a round of questions brought something new.
     """
 
-    def __init__(self, told: Callable[[Key], object]) -> None:
-        self._told = told
+    def __init__(self, told: Callable[[Key], object], pause: float = PAUSE_SECONDS) -> None:
+        self._told, self._pause = told, pause
+        self._pods: dict[Key, Pods] = {}
         self._rounds: dict[Key, asyncio.Task[None]] = {}
+        self._clocks: dict[Key, asyncio.TimerHandle] = {}
         self._said: dict[Key, dict[str, Progress]] = {}
         self._complete: dict[Key, bool] = {}
-        self._unread: set[Key] = set()
 
     def look(self, run: Key, pods: Pods) -> tuple[list[tuple[str, Progress]], bool]:
         """What these pods said last, with the step of each, and whether that is all they say.
 
-        Pods that did not answer the first time they were asked may the next time. They are asked anew, unless what
-        they said is new.
+        From now on these are asked. Pods that did not answer the first time they were asked may the next time.
         """
-        if run not in self._rounds and run not in self._unread and pods:
-            task = self._rounds[run] = asyncio.create_task(self._round(run, pods))
-            task.add_done_callback(lambda _: self._rounds.pop(run, None))
-        self._unread.discard(run)
+        before = self._pods.pop(run, ())
+        if pods:
+            self._pods[run] = pods
+        if {pod["metadata"]["uid"] for _, pod in pods} - {pod["metadata"]["uid"] for _, pod in before}:
+            self._begin(run)
         said = self._said.get(run, {})
         found = [(step, said[pod["metadata"]["uid"]]) for step, pod in pods if pod["metadata"]["uid"] in said]
         return found, not pods or self._complete.get(run, False)
 
-    async def finish(self, run: Key) -> None:
-        """Wait until all pods of a run that are being asked have answered, or not."""
+    async def ask(self, run: Key) -> None:
+        """Ask the pods of a run, unless they are being asked, and wait until they have answered, or not."""
+        self._begin(run)
         if run in self._rounds:
             await self._rounds[run]
 
+    def next_at(self, run: Key) -> float:
+        """When the pods of a run will be asked next, by the loop's clock."""
+        return self._clocks[run].when()
+
     def forget(self, run: Key) -> None:
         """The run is gone."""
-        self._said.pop(run, None)
-        self._complete.pop(run, None)
-        self._unread.discard(run)
+        for kept in (self._pods, self._said, self._complete):
+            kept.pop(run, None)
+        if run in self._clocks:
+            self._clocks.pop(run).cancel()
         if run in self._rounds:
             self._rounds[run].cancel()
+
+    def _begin(self, run: Key) -> None:
+        if run in self._clocks:
+            self._clocks.pop(run).cancel()
+        if run in self._pods and (run not in self._rounds or self._rounds[run].done()):
+            task = self._rounds[run] = asyncio.create_task(self._round(run, self._pods[run]))
+            task.add_done_callback(lambda done: self._ended(run, done))
+
+    def _ended(self, run: Key, done: asyncio.Task[None]) -> None:
+        if self._rounds.get(run) is not done:
+            return
+        del self._rounds[run]
+        if run in self._pods and not done.cancelled():
+            pause = max(self._pause, len(self._pods) / RUNS_A_SECOND)
+            self._clocks[run] = done.get_loop().call_later(pause, self._begin, run)
 
     async def _round(self, run: Key, pods: Pods) -> None:
         side_by_side = asyncio.Semaphore(AT_ONCE)
@@ -94,13 +119,13 @@ class Asking:
         async def ask(pod: Body) -> None:
             async with side_by_side:
                 if (one := await progress(pod["status"]["podIP"])) is not None:
-                    said[pod["metadata"]["uid"]] = one
+                    said[pod["metadata"]["uid"]] = one.model_copy(update={"figures": {}})
 
         await asyncio.gather(*(ask(pod) for _, pod in pods))
         now = {uid: one for uid, one in said.items() if one is not None}
         steps = {step for step, _ in pods}
         complete = run in self._complete or {step for step, pod in pods if pod["metadata"]["uid"] in now} == steps
-        if (now, complete) != (before, self._complete.get(run, False)):
-            self._unread.add(run)
-            self._told(run)
+        new = (now, complete) != (before, self._complete.get(run, False))
         self._said[run], self._complete[run] = now, complete
+        if new:
+            self._told(run)

@@ -36,8 +36,14 @@ def lost(pod: Body, now: float) -> bool:
 
     It stays so until its node is back or deleted. Kubernetes gives a deleted pod the time at which its grace is over.
     """
+    at = lost_at(pod)
+    return at is not None and now >= at
+
+
+def lost_at(pod: Body) -> float | None:
+    """When a pod that is to end will be lost, unless it is said before that it has ended."""
     over = pod["metadata"].get("deletionTimestamp")
-    return over is not None and not ended(pod) and now > seconds(over) + LOST_SECONDS
+    return None if over is None or ended(pod) else seconds(over) + LOST_SECONDS
 
 
 def summary(pods: Iterable[Body]) -> Summary | None:

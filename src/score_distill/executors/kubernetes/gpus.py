@@ -7,10 +7,20 @@ from score_distill.executors.kubernetes.observe import Children
 
 def gpu_seconds(children: Children, since: float, now: float) -> int:
     """GPUs times seconds between ``since`` and ``now``: of the pods, and of ended Jobs whose pods are gone."""
+    spans = _spans(children, now)
+    return sum(gpus * max(0, int(min(end, now)) - int(max(begin, since))) for gpus, (begin, end) in spans)
+
+
+def gpus_held(children: Children, now: float) -> int:
+    """How many GPUs nodes have given to pods now."""
+    return sum(gpus for gpus, (begin, end) in _spans(children, now) if begin <= now <= end)
+
+
+def _spans(children: Children, now: float) -> list[tuple[int, tuple[float, float]]]:
     gone = [job for job in children.jobs if not children.pods_of(job)]
     held = [(_gpus(pod["spec"]), _held(pod, now)) for pod in children.pods]
     held += [(_gpus(job["spec"]["template"]["spec"]) * job["spec"]["parallelism"], _ran(job)) for job in gone]
-    return sum(gpus * max(0, int(min(end, now)) - int(max(begin, since))) for gpus, (begin, end) in held if gpus)
+    return [(gpus, span) for gpus, span in held if gpus]
 
 
 def _gpus(pod: Body) -> int:

@@ -8,7 +8,16 @@ from score_distill.executors.kubernetes.endings import condition
 from score_distill.executors.kubernetes.known import Key
 from score_distill.executors.kubernetes.names import Body, Owner
 from score_distill.executors.kubernetes.observe import Children, Trouble
-from score_distill.executors.kubernetes.waiting import MOST, claims, in_question, newest, unbound, unmounted, unprepared
+from score_distill.executors.kubernetes.waiting import (
+    MOST,
+    claims,
+    in_question,
+    in_question_at,
+    newest,
+    unbound,
+    unmounted,
+    unprepared,
+)
 
 KEPT_SECONDS, SILENT_SECONDS = 30.0, 8.0
 """So long an answer is taken for true of an object that still waits, and so long that there was none."""
@@ -48,6 +57,13 @@ class Looking:
         ]
         gone = [one for one in names[:MOST] if self._cluster.get("ConfigMap", owner.metadata(one, {})) is None]
         return frozenset(gone if self._cluster.has_keys(owner) else [*gone, owner.keys])
+
+    def due(self, run: Key, children: Children, told: Mapping[str, Trouble], now: float) -> float | None:
+        """When to look again: events are not watched."""
+        times = [until for until, _ in self._said.get(run, {}).values()]
+        if unprepared(children, told):
+            times.append(now + KEPT_SECONDS)
+        return min([*times, *filter(None, [in_question_at(children, now)])], default=None)
 
     def forget(self, run: Key) -> None:
         """The run is gone."""

@@ -1,13 +1,27 @@
 """What the operator tells Prometheus, of itself and of each run's progress. No run's name is on a counter."""
 
+import gzip
+import threading
 from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
+from prometheus_client.metrics_core import Metric
 
 from score_distill.api import Status
 from score_distill.api.base import count_of
+from score_distill.executors.kubernetes.known import Key
 from score_distill.executors.kubernetes.names import Body
 
 RECONCILE = Histogram("score_operator_reconcile_seconds", "Seconds of one pass over a run")
@@ -36,22 +50,51 @@ RUNS = {
 Sample = tuple[str, tuple[str, ...], float]
 
 
-class Runs(Collector):
-    """The runs as they are at the time of the scrape: what is gone has no series, whatever the operator did before."""
+class Runs:
+    """The series of each run as text, made when its body changes: a scrape of many runs only joins them.
 
-    def __init__(self, bodies: Callable[[], Iterable[Body]]) -> None:
-        self._bodies = bodies
+    What is gone has no series, whatever the operator did before.
+    """
 
-    def describe(self) -> Iterable[GaugeMetricFamily]:
-        return [GaugeMetricFamily(name, text, labels=labels) for name, (text, labels) in RUNS.items()]
+    def __init__(self) -> None:
+        self._series: dict[Key, tuple[str, dict[str, bytes]]] = {}
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        families = {one.name: one for one in self.describe()}
-        for body in self._bodies():
-            where = (body["metadata"]["namespace"], body["metadata"]["name"])
-            for name, labels, value in _samples(body):
-                families[name].add_metric((*where, *labels), value)
-        return families.values()
+    def put(self, run: Key, body: Body) -> None:
+        version = body["metadata"].get("resourceVersion", "")
+        if run not in self._series or self._series[run][0] != version:
+            self._series[run] = version, _series(body)
+
+    def drop(self, run: Key) -> None:
+        self._series.pop(run, None)
+
+    def text(self) -> bytes:
+        """In Prometheus' text format; from any thread."""
+        runs = [series for _, series in list(self._series.values())]
+        parts = list[bytes]()
+        for name, (help_text, _) in RUNS.items():
+            parts.append(f"# HELP {name} {help_text}\n# TYPE {name} gauge\n".encode())
+            parts += [one[name] for one in runs if name in one]
+        return b"".join(parts)
+
+
+def _series(body: Body) -> dict[str, bytes]:
+    """The lines of one run by the name of their family."""
+    families = {name: GaugeMetricFamily(name, text, labels=labels) for name, (text, labels) in RUNS.items()}
+    where = (body["metadata"]["namespace"], body["metadata"]["name"])
+    for name, labels, value in _samples(body):
+        families[name].add_metric((*where, *labels), value)
+    text = generate_latest(_Only(families.values()))
+    blocks = (block.split(b"\n", 2) for block in text.split(b"# HELP ")[1:])
+    return {help_line.split(b" ", 1)[0].decode(): lines for help_line, _, lines in blocks if lines}
+
+
+class _Only(CollectorRegistry):
+    def __init__(self, families: Iterable[Metric]) -> None:
+        super().__init__()
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
 
 
 def _samples(body: Body) -> Iterable[Sample]:
@@ -83,3 +126,28 @@ def state(status: Status) -> str:
     ended = {"True": "Succeeded", "False": "Failed"}.get(held.get("Succeeded", ""))
     paused = "Suspended" if held.get("Suspended") == "True" else None
     return ended or paused or ("Running" if held.get("Progressing") == "True" else "Waiting")
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Nothing: it is asked twice a minute."""
+
+
+def serve(runs: Runs, port: int) -> int:
+    """Answer scrapes from threads of their own; gives the port, which the system chooses for 0."""
+
+    def answer(environ: dict[str, Any], start: Callable[..., object]) -> list[bytes]:
+        body, headers = generate_latest(REGISTRY) + runs.text(), [("Content-Type", CONTENT_TYPE_LATEST)]
+        if "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
+            body = gzip.compress(body, compresslevel=1)
+            headers.append(("Content-Encoding", "gzip"))
+        start("200 OK", [*headers, ("Content-Length", str(len(body)))])
+        return [body]
+
+    server = make_server("", port, answer, _Server, _Handler)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return int(server.server_port)

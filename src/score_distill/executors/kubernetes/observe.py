@@ -175,8 +175,14 @@ def _attempt(body: Body) -> int:
 
 def held(job: Body, now: float) -> bool:
     """Whether a Job should be gone long ago and is not: a pod of it, or a finalizer, keeps its name taken."""
+    at = held_at(job)
+    return at is not None and now >= at
+
+
+def held_at(job: Body) -> float | None:
+    """When a Job that is being deleted should be gone at the latest."""
     deleted = job["metadata"].get("deletionTimestamp")
-    return deleted is not None and not over(job) and now > seconds(deleted) + GRACE_SECONDS + LOST_SECONDS
+    return None if deleted is None or over(job) else seconds(deleted) + GRACE_SECONDS + LOST_SECONDS
 
 
 def forsaken(children: Children, now: float) -> list[Body]:

@@ -18,13 +18,16 @@ from score_distill.executors.kubernetes.asking import Asking
 from score_distill.executors.kubernetes.cluster import Cluster, ForeignObject, Refused
 from score_distill.executors.kubernetes.freshness import Freshness
 from score_distill.executors.kubernetes.known import KINDS, Key, Known, key_of
-from score_distill.executors.kubernetes.looking import Looking, refusal
+from score_distill.executors.kubernetes.looking import SILENT_SECONDS, Looking, refusal
 from score_distill.executors.kubernetes.names import UID, Body
 from score_distill.executors.kubernetes.observe import Children, Trouble, ended_shards
 from score_distill.executors.kubernetes.reconcile import Changes, Measured, dumped, reconcile, running, succeeded
 from score_distill.executors.kubernetes.settings import Settings
 from score_distill.executors.kubernetes.workqueue import WorkQueue
 from score_distill.manifest import ManifestError
+
+WHOLE_CHECKS = 10
+"""Of so many checks of the watches one is of all kinds."""
 
 
 class Operator:
@@ -36,12 +39,13 @@ class Operator:
         self.known = Known()
         self.asking = Asking(self.queue.add)
         self._looking = Looking(cluster)
-        self._seen: dict[Key, Body] = {}
+        self.series = metrics.Runs()
         metrics.QUEUE.set_function(lambda: len(self.queue))
         self._freshness: defaultdict[str, Freshness] = defaultdict(Freshness)
-        self._checked = clock()
+        self._checked, self._checks = clock(), 0
         self._late: dict[str, int] = {}
         self._heard: dict[str, float] = {}
+        self._brought: dict[str, float] = {}
         for kind in KINDS:
             self._hears(kind)
             metrics.NEWS_AGE.labels(kind).set_function(partial(self._news_age, kind))
@@ -49,6 +53,7 @@ class Operator:
     def changed(self, kind: str, body: Body, *, gone: bool = False) -> None:
         """News of a watch: whose it is gets a pass."""
         self._hears(kind)
+        self._brought[kind] = self._heard[kind]
         (self.known.drop if gone else self.known.put)(kind, body)
         if (run := self.known.run_of(kind, body)) is not None:
             self.queue.add(run)
@@ -60,14 +65,16 @@ class Operator:
     def _news_age(self, kind: str) -> float:
         return time.monotonic() - self._heard[kind]
 
-    def seen(self) -> list[Body]:
-        """The runs that this operator acts on, as the last pass over each saw it; from any thread."""
-        return list(self._seen.values())
-
     async def check_watches(self) -> None:
-        """Compare what the watches brought with the API server; what it cannot say just now is no sign of deafness."""
-        self._checked = self._clock()
+        """Compare what the watches brought with the API server; what it cannot say just now is no sign of deafness.
+
+        One that has just brought something is not deaf, where it is the only one of its kind and not one a namespace;
+        but it may have missed an end while it began again, so that now and then all are compared.
+        """
+        self._checked, self._checks = self._clock(), self._checks + 1
         for kind in KINDS:
+            if self._checks % WHOLE_CHECKS and self._has_just_brought(kind) and not self._late.get(kind):
+                continue
             label = "" if kind == KIND else UID
             try:
                 listed = await asyncio.to_thread(self._cluster.versions, kind, self._settings.namespaces, label)
@@ -78,6 +85,10 @@ class Operator:
             metrics.LATE.labels(kind).set(self._late[kind])
             if not self._late[kind]:
                 self._hears(kind)
+
+    def _has_just_brought(self, kind: str) -> bool:
+        since = time.monotonic() - self._brought.get(kind, -float("inf"))
+        return not self._settings.namespaces and since < self._settings.check_seconds
 
     def ailing(self, now: float) -> str | None:
         """Why the operator should be started anew, if it should."""
@@ -90,14 +101,14 @@ class Operator:
 
     async def reconcile(self, run: Key) -> float | None:
         """One pass: observe, decide, apply, say; returns in how many seconds the next is due by itself."""
-        body = self.known.runs.get(run)
+        body = self.known.run(run)
         if body is None:
-            self._seen.pop(run, None)
+            self.series.drop(run)
             self.known.forget(run)
             self.asking.forget(run)
             self._looking.forget(run)
             return None
-        self._seen[run] = body
+        self.series.put(run, body)
         if succeeded(body):
             self.known.settle(run)
         children = self.known.children(run)
@@ -108,7 +119,7 @@ class Operator:
 
     def _pass(self, body: Body, children: Children, measured: Measured) -> float | None:
         now = self._clock()
-        told, missing = self._waits(body, children, now)
+        told, missing, due = self._waits(body, children, now)
         changes = reconcile(body, children, measured, self._settings, now, told, missing)
         try:
             self._carry_out(body, changes)
@@ -122,16 +133,20 @@ class Operator:
             if error.status == 403:
                 self._say(body, changes, "Forbidden", str(error.reason), now)
             raise
-        return changes.again
+        pauses = [changes.again, None if due is None else max(0.0, due - now)]
+        return min((one for one in pauses if one is not None), default=None)
 
-    def _waits(self, body: Body, children: Children, now: float) -> tuple[Mapping[str, Trouble], Collection[str]]:
-        """Why children wait, and what they lack; that the cluster does not say it now holds nothing up."""
+    def _waits(
+        self, body: Body, children: Children, now: float
+    ) -> tuple[Mapping[str, Trouble], Collection[str], float | None]:
+        """Why children wait, what they lack, and when to ask again; that nobody can say now holds nothing up."""
+        run = key_of(body)
         try:
-            told = self._looking.look(key_of(body), children, now)
-            return told, self._looking.missing(body, children, told)
+            told = self._looking.look(run, children, now)
+            return told, self._looking.missing(body, children, told), self._looking.due(run, children, told, now)
         except (ApiException, HTTPError, ManifestError) as error:
-            self._logger.warning("run %s: not known why it waits: %s", "/".join(key_of(body)), error)
-            return {}, ()
+            self._logger.warning("run %s: not known why it waits: %s", "/".join(run), error)
+            return {}, (), now + SILENT_SECONDS
 
     def _carry_out(self, body: Body, changes: Changes) -> None:
         metadata = body["metadata"]

@@ -7,9 +7,9 @@ from typing import Any
 
 from score_distill.api import Condition, Status, Usage
 from score_distill.contract import Progress
-from score_distill.control.policy import Finished, Start, Stop, Suspended, Wait, decide
+from score_distill.control.policy import Start, Stop, Suspended, Wait, decide
 from score_distill.control.status import next_status
-from score_distill.executors.kubernetes import keeping, models, network, steps
+from score_distill.executors.kubernetes import due, keeping, models, network, steps
 from score_distill.executors.kubernetes.endings import lost
 from score_distill.executors.kubernetes.gpus import gpu_seconds
 from score_distill.executors.kubernetes.names import MADE_OF, ROLE, STEP, Body, Owner
@@ -18,7 +18,6 @@ from score_distill.executors.kubernetes.settings import Settings
 from score_distill.manifest import ManifestError
 
 AHEAD = 1
-PROGRESS_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,9 @@ def reconcile(
         delete=tuple(delete),
         keys=owner if set(own) - have and not keyless else None,
         status=dumped(status),
-        again=keeping.left(run.spec, status, now) if isinstance(action, Stop) else _again(action, now),
+        again=keeping.left(run.spec, status, now)
+        if isinstance(action, Stop)
+        else due.pause(run, status, action, children, now),
     )
 
 
@@ -134,18 +135,6 @@ def running(children: Children, now: float) -> list[tuple[str, Body]]:
         for pod in children.pods_for("stage")
         if pod.get("status", {}).get("phase") == "Running" and pod["status"].get("podIP") and not lost(pod, now)
     ]
-
-
-def _again(action: object, now: float) -> float | None:
-    match action:
-        case Finished() | Stop() | Suspended():
-            return None
-        case Wait(reason="Running" | "ServerNotReady", until=float() as until):
-            return min(PROGRESS_SECONDS, max(0.0, until - now))
-        case Wait(until=float() as until):
-            return max(0.0, until - now)
-        case _:
-            return PROGRESS_SECONDS
 
 
 def succeeded(run: Body) -> bool:

@@ -18,15 +18,25 @@ PATIENT = frozenset({"WaitForFirstConsumer", "WaitForPodScheduled"})
 
 def in_question(children: Children, now: float) -> list[Body]:
     """Objects that wait and do not themselves say why: Deployments and Jobs without pods, and pods."""
+    return [one for one in _waiting(children) if (at := _settles(one)) is not None and now >= at][:MOST]
+
+
+def in_question_at(children: Children, now: float) -> float | None:
+    """When the next of those will be in question that have only just been made."""
+    times = [at for one in _waiting(children) if (at := _settles(one)) is not None and at > now]
+    return min(times, default=None)
+
+
+def _waiting(children: Children) -> list[Body]:
     deployments = [one for one in children.deployments if condition(one, "ReplicaFailure")]
     jobs = [job for job in children.unfinished if _lacks_pods(job, children)]
     pods = [pod for pod in children.pods if claims(pod) or _is_being_prepared(pod)]
-    return [one for one in (*deployments, *jobs, *pods) if _is_settled(one, now)][:MOST]
+    return [*deployments, *jobs, *pods]
 
 
-def _is_settled(body: Body, now: float) -> bool:
+def _settles(body: Body) -> float | None:
     made = body["metadata"].get("creationTimestamp")
-    return made is not None and now > seconds(made) + SETTLE_SECONDS
+    return None if made is None else seconds(made) + SETTLE_SECONDS
 
 
 def _lacks_pods(job: Body, children: Children) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import heapq
 import itertools
+import time
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -23,13 +24,23 @@ class WorkQueue(Generic[K]):
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._due)
+        """How many keys are due."""
+        now = time.monotonic()
+        return sum(due <= now for due in list(self._due.values()))
+
+    @property
+    def held(self) -> int:
+        """How many times are kept, those included that were overtaken by sooner ones."""
+        return len(self._heap)
 
     def add(self, key: K, after: float = 0.0) -> None:
         """The key is due after so many seconds, or earlier if it was."""
-        due = asyncio.get_running_loop().time() + after
+        due = time.monotonic() + after
         if key not in self._due or due < self._due[key]:
             self._due[key] = due
+            if len(self._heap) > 2 * len(self._due) + 64:
+                self._heap = [(at, next(self._numbers), one) for one, at in self._due.items() if one != key]
+                heapq.heapify(self._heap)
             heapq.heappush(self._heap, (due, next(self._numbers), key))
             self._changed.set()
 
@@ -57,7 +68,7 @@ class WorkQueue(Generic[K]):
     async def _next(self) -> K:
         while True:
             self._changed.clear()
-            now, waiting = asyncio.get_running_loop().time(), []
+            now, waiting = time.monotonic(), []
             while self._heap and self._heap[0][0] <= now:
                 due, number, key = heapq.heappop(self._heap)
                 if self._due.get(key) != due:
