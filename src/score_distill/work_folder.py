@@ -4,7 +4,6 @@ An executor writes ``stage.json``. Each worker of the step (a rank of a trainer,
 its own progress and summary; the executor reads all of them.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from score_distill import whole_file
 from score_distill.contract import Progress, StageConfig, Summary, together
 from score_distill.errors import BadInput
 
@@ -43,7 +43,7 @@ class WorkFolder:
 
     def write_config(self, config: StageConfig) -> Path:
         self.path.mkdir(parents=True, exist_ok=True)
-        return _whole(self.config, config.model_dump_json(by_alias=True, indent=1).encode())
+        return whole_file.write(self.config, config.model_dump_json(by_alias=True, indent=1).encode())
 
     def last_attempt(self) -> int:
         """The attempt that was started last; 0 when there was none."""
@@ -53,7 +53,7 @@ class WorkFolder:
             return 0
 
     def write_progress(self, worker: int, progress: Progress) -> None:
-        _whole(self.path / _name("progress", worker), progress.model_dump_json().encode())
+        whole_file.write(self.path / _name("progress", worker), progress.model_dump_json().encode())
 
     def read_progress(self) -> Progress | None:
         """Of all workers together; None when none has reported."""
@@ -62,7 +62,7 @@ class WorkFolder:
 
     def write_summary(self, worker: int, summary: Summary) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        _whole(self.path / _name("summary", worker), summary.bounded())
+        whole_file.write(self.path / _name("summary", worker), summary.bounded())
 
     def read_summaries(self) -> list[Summary]:
         """Of the workers that ended by themselves, the first worker's first."""
@@ -92,12 +92,6 @@ def _name(kind: str, worker: int) -> str:
 
 def _worker(path: Path) -> int:
     return int(path.stem.partition("-")[2] or 0)
-
-
-def _whole(path: Path, content: bytes) -> Path:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    return part.replace(path)
 
 
 def _read(path: Path, kind: type[T]) -> T | None:

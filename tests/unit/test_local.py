@@ -13,7 +13,7 @@ from score_distill.contract import Progress
 from score_distill.errors import BadInput
 from score_distill.executors.local import keys
 from score_distill.executors.local.display import Lines, table
-from score_distill.executors.local.view import StepView, View, line, span
+from score_distill.executors.local.view import StepView, View, line
 from score_distill.machine import Machine
 from score_distill.serving import vllm
 
@@ -93,11 +93,6 @@ def test_the_stores_secret_gives_its_variables(tmp_path: Path) -> None:
     found = keys.store_environ("s3", environ)
     assert (found["AWS_ACCESS_KEY_ID"], found["AWS_REGION"]) == ("id", "south")
     assert keys.store_environ(None, environ) == environ
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(7.4, "7 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
-def test_durations_are_told_in_two_units(seconds: float, text: str) -> None:
-    assert span(seconds) == text
 
 
 def running(done: int, *, first: int = 0, total: int | None = 400) -> StepView:

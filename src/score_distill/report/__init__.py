@@ -4,9 +4,9 @@ gather reads the artifacts into facts (through the folds of scores, mentoring an
 what they allow one to say; page (charts, ink) and terminal show them.
 """
 
-import os
 from pathlib import Path
 
+from score_distill import whole_file
 from score_distill.artifacts.store import Store
 from score_distill.report.facts import Facts
 from score_distill.report.gather import gather
@@ -20,11 +20,5 @@ def write_report(store: Store, run_key: str, out_dir: Path) -> Path:
     """Write report.json and report.html into ``out_dir``; each appears whole. Returns the path of the page."""
     facts = gather(store, run_key)
     out_dir.mkdir(parents=True, exist_ok=True)
-    replace(out_dir / "report.json", facts.model_dump_json(indent=1))
-    return replace(out_dir / "report.html", page(facts))
-
-
-def replace(path: Path, text: str) -> Path:
-    part = path.with_suffix(f"{path.suffix}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    return part.replace(path)
+    whole_file.write(out_dir / "report.json", facts.model_dump_json(indent=1))
+    return whole_file.write(out_dir / "report.html", page(facts))

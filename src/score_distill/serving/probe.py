@@ -9,6 +9,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from score_distill import whole_file
 from score_distill.agent.completer import OpenAIClient
 from score_distill.agent.refusals import ContextOverflow, EndpointRefused, EndpointUnavailable
 from score_distill.errors import Infrastructure, ModelFailure
@@ -48,10 +49,7 @@ async def record_probe(client: OpenAIClient, model: Path, into: Path | None = No
     vocabulary = config.get("text_config", config)["vocab_size"]
     tokens = [(7919 * n + 13) % vocabulary for n in range(64)]
     logprobs = await client.prompt_logprobs(tokens)
-    path = (into or model) / PROBE
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps({"ids": tokens, "logprobs": logprobs}))
-    part.replace(path)
+    whole_file.write((into or model) / PROBE, json.dumps({"ids": tokens, "logprobs": logprobs}))
 
 
 async def difference(client: OpenAIClient, probe: Probe) -> float:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from score_distill import whole_file
 from score_distill.serving.parcel import BadParcel, digest, unpack
 from score_distill.serving.probe import PROBE, Probe, read_probe
 from score_distill.serving.weights import BASE
@@ -32,9 +33,7 @@ class Shelf:
         return version if self.has(version) else BASE
 
     def loaded(self, version: str) -> None:
-        part = self.folder / "current.part"
-        part.write_text(version)
-        part.replace(self.folder / "current")
+        whole_file.write(self.folder / "current", version)
 
     def has(self, version: str) -> bool:
         return version == BASE or (VERSION.fullmatch(version) is not None and (self.folder / version).is_dir())

@@ -23,6 +23,7 @@ from score_distill.contract import StageConfig, Summary
 from score_distill.stages.context import StageContext
 from score_distill.stages.openings import opening_ids
 from score_distill.stages.training import Curve, checkpoints_of, on_trainer, stored_checkpoints, train_config
+from score_distill.whole_file import replacing
 
 
 def run(config: StageConfig, store: Store) -> Summary:
@@ -84,13 +85,11 @@ def training(frame: StageContext) -> Training:
 
 def write_rows(frame: StageContext, chat: ChatFormat, path: Path) -> int:
     """The token rows of the step, in the order of its inputs; returns how many."""
-    part = path.with_suffix(".part")
     count = 0
-    with part.open("w", encoding="utf-8") as file:
+    with replacing(path) as part, part.open("w", encoding="utf-8") as file:
         for count, (name, task, trajectory) in enumerate(sources(frame), 1):  # noqa: B007
             encoded = trained(chat, opening_ids(chat, frame, task), trajectory.steps)
             file.write(json.dumps({"row": name, "ids": encoded.ids, "mask": encoded.mask}) + "\n")
-    part.replace(path)
     return count
 
 

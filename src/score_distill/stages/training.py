@@ -8,6 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from score_distill import whole_file
 from score_distill.api import Rl, Spec, Training
 from score_distill.artifacts.checkpoints import StoredCheckpoints
 from score_distill.artifacts.store import decode_row
@@ -143,6 +144,4 @@ def trim(path: Path, key: str, number: int) -> None:
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     whole = [line for line in lines if line.endswith(b"\n")]
     rows = [(decode_row(line, f"{path}:{n}"), line) for n, line in enumerate(whole, 1)]
-    part = path.with_suffix(".part")
-    part.write_bytes(b"".join(line for row, line in rows if row[key] < number))
-    part.replace(path)
+    whole_file.write(path, b"".join(line for row, line in rows if row[key] < number))

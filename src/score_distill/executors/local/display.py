@@ -12,7 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from score_distill.executors.local.view import StepView, View, line, span
+from score_distill.executors.local.view import StepView, View, line
+from score_distill.report.wording import duration
 
 SECONDS, SHARE = 10.0, 0.10
 
@@ -109,14 +110,14 @@ def table(view: View, now: float) -> RenderableType:
             amount = f"{step.progress.done:,}/{total:,} {unit}" if total else f"{step.progress.done:,} {unit}"
             bar = ProgressBar(total or 1, step.progress.done if total else 0, width=24) if total else None
         if step.began and (step.state == "done" or left is None):
-            took = span((step.ended or now) - step.began)
+            took = duration((step.ended or now) - step.began)
         grid.add_row(
             step.name,
             Text(step.state, style=COLOURS[step.state]),
             bar or "",
             amount,
             f"{rate:.3g}/s" if rate else "",
-            f"{span(left)} left" if left is not None else took,
+            f"{duration(left)} left" if left is not None else took,
             Text(step.note or (step.progress.message if step.progress else "")),
         )
     servers = ", ".join(f"{name} {state}" for name, state in view.servers.items())

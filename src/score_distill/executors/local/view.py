@@ -9,7 +9,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
+from score_distill import whole_file
 from score_distill.contract import Progress
+from score_distill.report.wording import duration
 
 StepState = Literal["done", "running", "waiting", "retrying", "failed", "interrupted"]
 
@@ -56,9 +58,7 @@ class View(BaseModel):
         return self.born is not None and self.born == birth(self.pid)
 
     def write(self, path: Path) -> None:
-        part = path.with_suffix(".part")
-        part.write_text(self.model_dump_json(), encoding="utf-8")
-        part.replace(path)
+        whole_file.write(path, self.model_dump_json())
 
 
 def birth(pid: int) -> str | None:
@@ -84,16 +84,6 @@ def read_progress(path: Path) -> Progress | None:
         return None
 
 
-def span(seconds: float) -> str:
-    """A duration in the two largest units: 45 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def line(step: StepView, now: float) -> str:
     """A step in one line of plain text: `mentor  120/400 tasks (30 %), 2.4 tasks/s, 1 min 57 s left`."""
     parts = [f"{step.name:<12}{step.state}"]
@@ -105,8 +95,8 @@ def line(step: StepView, now: float) -> str:
     if rate is not None and step.progress:
         parts.append(f"{rate:.3g} {step.progress.unit}/s")
     if left is not None:
-        parts.append(f"{span(left)} left")
+        parts.append(f"{duration(left)} left")
     if step.state == "done" and step.began and step.ended:
-        parts.append(f"in {span(step.ended - step.began)}")
+        parts.append(f"in {duration(step.ended - step.began)}")
     parts += [text for text in (step.progress.message if step.progress else "", step.note) if text]
     return ", ".join(parts)
