@@ -77,6 +77,12 @@ def gpus_of(step: Step, spec: Spec) -> Gpus:
     return gpus_for(spec, **models, trainer=trains, workers=0 if trains else workers_of(step, spec).shards)
 
 
+def takes_at_once(step: Step, spec: Spec) -> bool:
+    """Whether a trainer and models hold GPUs for it: one that waits for the other may keep what a third run lacks."""
+    held = gpus_of(step, spec)
+    return bool(held.trainer and (held.teacher or held.student))
+
+
 def steps_of(spec: Spec) -> tuple[Step, ...]:
     """The steps of a run in an order in which every input comes before its reader."""
     controls = {spec.method.control, *spec.method.rl.controls}

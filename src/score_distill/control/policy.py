@@ -10,7 +10,7 @@ from typing import Literal
 
 from score_distill.api import DistillationRun, gpus_for
 from score_distill.contract import CONTROLS, Summary
-from score_distill.control.pipeline import Need, Step, gpus_of
+from score_distill.control.pipeline import Need, Step, gpus_of, takes_at_once
 from score_distill.control.places import Place, PodsState
 from score_distill.control.plan import Done, Plan, plan
 from score_distill.errors import Exit
@@ -146,7 +146,8 @@ def decide(run: DistillationRun, seen: Observed, now: float, *, ahead: int | Non
     """The next action. Servers of the current step and of the ``ahead`` steps after it are wanted, of all if None.
 
     Of later steps only those that hold no GPUs, unless ``spec.scheduling.ahead`` says so; and none once the step had to
-    wait for its place. ``uid`` tells runs apart that try again.
+    wait for its place. In a cluster, where ``ahead`` is given, a step that takes its GPUs at once begins beside its
+    servers. ``uid`` tells runs apart that try again.
     """
     current = plan(run, seen.done, None)
     nothing: frozenset[Need] = frozenset()
@@ -161,7 +162,8 @@ def decide(run: DistillationRun, seen: Observed, now: float, *, ahead: int | Non
     later = _servers_of(current.left[1:] if ahead is None else current.left[1 : ahead + 1]) - step.needs
     if ahead is not None and not _may_hold_ahead(run, step, later):
         later -= {need for need in later if _gpus(run, [need])}
-    waiting, deadline = _waiting(step, record, seen), run.spec.pending_deadline_seconds
+    at_once = ahead is not None and takes_at_once(step, run.spec)
+    waiting, deadline = _waiting(step, record, seen, at_once), run.spec.pending_deadline_seconds
     place = seen.places.get(step.name, Place()).next(
         waiting, holding=seen.holding, deadline=deadline, now=now, seed=f"{uid}/{step.name}"
     )
@@ -170,7 +172,7 @@ def decide(run: DistillationRun, seen: Observed, now: float, *, ahead: int | Non
         return Decision(Wait(step, "PendingDeadlineExceeded", told, place.until), nothing, current, place)
     if later and ahead is not None:
         place = place.beside(waiting, now)
-    action = _next(run, current, step, record, seen, now)
+    action = _next(run, current, step, record, seen, now, at_once)
     if isinstance(action, Wait) and action.until is None:
         over = place.since + deadline if place.since is not None and deadline is not None else None
         release = place.release(waiting) if later and ahead is not None else None
@@ -179,13 +181,15 @@ def decide(run: DistillationRun, seen: Observed, now: float, *, ahead: int | Non
     return Decision(action, wanted, current, place)
 
 
-def _waiting(step: Step, record: Record, seen: Observed) -> list[PodsState]:
+def _waiting(step: Step, record: Record, seen: Observed, at_once: bool) -> list[PodsState]:
     """The pods without which a step cannot begin, or not as wide as it should, and that have no node or are held up."""
-    if record.running:
-        own = seen.attempts.get(step.name, PodsState(True))
-        return [] if own.ready else [replace(own, placed=own.placed and "trainer" not in step.needs)]
-    servers = [seen.servers.get(need, PodsState(False)) for need in sorted(step.needs & SERVERS)]
-    return [one for one in servers if not (one.ready or one.placed)]
+    waiting = []
+    if record.running and not (own := seen.attempts.get(step.name, PodsState(True))).ready:
+        waiting.append(replace(own, placed=own.placed and "trainer" not in step.needs))
+    if at_once or not record.running:
+        servers = [seen.servers.get(need, PodsState(False)) for need in sorted(step.needs & SERVERS)]
+        waiting += [one for one in servers if not (one.ready or one.placed)]
+    return waiting
 
 
 def _servers_of(steps: Iterable[Step]) -> frozenset[Need]:
@@ -225,14 +229,17 @@ def _stopped(run: DistillationRun, current: Plan, step: Step, record: Record, se
     return None
 
 
-def _next(run: DistillationRun, current: Plan, step: Step, record: Record, seen: Observed, now: float) -> Start | Wait:
+def _next(
+    run: DistillationRun, current: Plan, step: Step, record: Record, seen: Observed, now: float, at_once: bool
+) -> Start | Wait:
+    """``at_once``: it begins beside its servers, and waits for them itself."""
     if record.running:
         return Wait(step, "Running")
     if record.ended is not None and now < (due := record.ended.at + pause(record.failures)):
         return Wait(step, "Retrying", record.ended.message.partition("\n")[0], due)
     if step.name in seen.leaving:
         return Wait(step, "PodsEnding", "its last pods have not ended yet")
-    for name in sorted(step.needs & SERVERS):
+    for name in () if at_once else sorted(step.needs & SERVERS):
         state = seen.servers.get(name, PodsState(ready=False))
         if not state.ready:
             return Wait(step, "ServerNotReady", state.message or f"waits for the {name}", server=name)

@@ -1,7 +1,7 @@
 """GPUs of a run: which of its servers hold some beside a step, and what is given back for a step that has no place."""
 
 import pytest
-from tests.unit.kubernetes.world import NOW, Body, EnvState, come_to, condition, kinds, one_pass, step
+from tests.unit.kubernetes.world import NOW, UID, Body, EnvState, come_to, condition, kinds, one_pass, step
 
 from score_distill.control.places import QUEUE_SECONDS, rest
 
@@ -215,3 +215,88 @@ def test_pauses_grow_to_a_bound_and_differ_between_runs() -> None:
     assert all(15 <= one <= 900 for run in pauses for one in run)
     assert all(len({run[times] for run in pauses}) == 50 for times in range(39))
     assert pauses[7] == [rest("run-7/rl", times) for times in range(1, 40)]
+
+
+QUEUED: Body = {"queueName": "team"}
+GROUP = "kueue.x-k8s.io/pod-group"
+QUEUE = "kueue.x-k8s.io/queue-name"
+TWO_NODES = SIZES | {"trainer": {"gpus": 2, "nodes": 2}}
+ENDPOINT: Body = {"endpoint": {"url": "https://x/v1", "model": "m"}}
+
+
+def to_rl(**spec: Body) -> tuple[EnvState, Body]:
+    """A run at RL, none of whose servers is ready."""
+    world, body = come_to("sft", **spec)
+    world.end("one-sft-1", None)
+    for one in world.deployments.values():
+        del one["status"]
+    one_pass(world, body)
+    return world, body
+
+
+def template(body: Body) -> Body:
+    metadata: Body = body["spec"]["template"]["metadata"]
+    return metadata
+
+
+def test_a_step_of_a_trainer_and_models_with_gpus_is_made_together_with_its_servers() -> None:
+    world, body = to_rl(resources=SIZES)
+    assert "one-rl-1" in world.jobs
+    assert up(world) == ["student", "teacher"]
+    assert condition_of(body) == ("StepRunning", "step rl, attempt 1")
+    quiet = one_pass(world, body)
+    assert (quiet.apply, quiet.delete) == ((), ())
+
+
+@pytest.mark.parametrize("sizes", [{}, {"trainer": {"gpus": 8}}, {"teacher": {"gpus": 4}, "student": {"gpus": 1}}])
+def test_where_only_one_side_holds_gpus_the_servers_come_first(sizes: Body) -> None:
+    world, _ = to_rl(resources=sizes)
+    assert "one-rl-1" not in world.jobs
+    assert up(world) == ["student", "teacher"]
+
+
+@pytest.mark.parametrize(("teacher", "pods"), [({"model": "s3://b/teacher"}, 4), (ENDPOINT, 3)])
+def test_in_a_queue_the_pods_of_trainer_and_servers_are_one_group(teacher: Body, pods: int) -> None:
+    world, body = to_rl(resources=TWO_NODES, scheduling=QUEUED, teacher=teacher)
+    makers = [world.jobs["one-rl-1"], *world.deployments.values()]
+    assert len(makers) == pods - 1
+    assert {template(one)["labels"][f"{GROUP}-name"] for one in makers} == {f"rl-{UID}"}
+    assert {template(one)["labels"][QUEUE] for one in makers} == {"team"}
+    assert {template(one)["annotations"][f"{GROUP}-total-count"] for one in makers} == {str(pods)}
+    assert not any(QUEUE in one["metadata"]["labels"] for one in makers)
+    assert "suspend" not in world.jobs["one-rl-1"]["spec"]
+    world.end("one-rl-1", None)
+    one_pass(world, body)
+    assert not any(f"{GROUP}-name" in template(one)["labels"] for one in world.deployments.values())
+
+
+def test_without_a_queue_no_pod_is_in_a_group() -> None:
+    world, _ = to_rl(resources=SIZES)
+    for one in (world.jobs["one-rl-1"], *world.deployments.values()):
+        assert not {QUEUE, f"{GROUP}-name"} & template(one)["labels"].keys()
+
+
+def test_a_server_that_its_queue_admitted_by_itself_is_made_anew_in_the_group_and_back() -> None:
+    sizes = {"teacher": {"gpus": 4}, "trainer": {"gpus": 2}}
+    world, body = come_to("sft", resources=sizes, scheduling=QUEUED)
+    assert world.deployments["one-student"]["metadata"]["labels"][QUEUE] == "team"
+    world.end("one-sft-1", None)
+    first = one_pass(world, body)
+    assert "Deployment one-student" not in kinds(first)
+    assert "one-student" not in world.deployments
+    assert "Deployment one-student" in kinds(one_pass(world, body))
+    assert f"{GROUP}-name" in template(world.deployments["one-student"])["labels"]
+    quiet = one_pass(world, body)
+    assert (quiet.apply, quiet.delete) == ((), ())
+    world.end("one-rl-1", None)
+    for _ in range(2):
+        one_pass(world, body)
+    assert world.deployments["one-student"]["metadata"]["labels"][QUEUE] == "team"
+
+
+def test_a_trainer_that_waits_for_its_servers_gives_back_with_them() -> None:
+    world, body = to_rl(resources=SIZES, pendingDeadlineSeconds=100)
+    place(world, "rl", "student")
+    for later in (1, 101):
+        one_pass(world, body, NOW + later)
+    assert (condition_of(body)[0], up(world), "one-rl-1" in world.jobs) == ("PendingDeadlineExceeded", [], False)

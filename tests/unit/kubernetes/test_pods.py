@@ -75,10 +75,10 @@ def test_the_resources_of_gateway_and_sandbox_are_those_of_the_installation() ->
     settings = from_environ({**images, "SCORE_BESIDE": told})
     body = run()
     owner = Owner(parse({name: body[name] for name in ("apiVersion", "kind", "metadata", "spec")}), UID)
-    _, deployment = models.objects(owner, "student", settings)
+    step = Step("mentor", "mentor", (), frozenset({"student", "sandbox"}))
+    _, deployment = models.objects(owner, "student", settings, step)
     assert deployment["spec"]["template"]["spec"]["containers"][1]["resources"] == gateway
-    start = Start(Step("mentor", "mentor", (), frozenset({"student", "sandbox"})), 1, None)
-    [*_, job] = steps.objects(owner, start, settings)
+    [*_, job] = steps.objects(owner, Start(step, 1, None), settings)
     [found] = job["spec"]["template"]["spec"]["initContainers"]
     assert found["resources"] == {"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "9Gi"}}
 
@@ -197,7 +197,7 @@ def newer(part: BaseModel) -> BaseModel:
 @pytest.mark.parametrize("part", ["teacher", "student", "scheduling", "images", "resources"])
 def test_a_field_that_a_newer_operator_knows_starts_no_model_anew(part: str, spec: Body) -> None:
     def made(owner: Owner) -> list[str]:
-        return [models.made_of(owner, "teacher"), models.made_of(owner, "student")]
+        return [models.made_of(owner, role, {}) for role in ("teacher", "student")]
 
     body = run(**spec)
     owner = Owner(parse({name: body[name] for name in ("apiVersion", "kind", "metadata", "spec")}), UID)

@@ -1,17 +1,20 @@
 """A model as pods: vLLM that listens inside its pod alone, and the gateway beside it that the network sees."""
 
 import hashlib
+import json
 from math import ceil
 from pathlib import Path
 
 from score_distill.api import Pod, Serving, amount
 from score_distill.contract import Role, SentHeader, Served
+from score_distill.control.pipeline import Step
 from score_distill.executors.kubernetes.names import MADE_OF, SERVER, Body, Owner
 from score_distill.executors.kubernetes.pods import (
     claim_mounts,
     claim_volumes,
     container,
     empty,
+    grouped,
     pod,
     resources,
     secret,
@@ -58,9 +61,9 @@ def header_folder(i: int) -> str:
     return f"{ENDPOINT_KEY}-header-{i}"
 
 
-def objects(owner: Owner, role: Role, settings: Settings) -> list[Body]:
-    """The Service and the Deployment of a model that the run serves itself."""
-    labels = owner.labels(role)
+def objects(owner: Owner, role: Role, settings: Settings, step: Step) -> list[Body]:
+    """The Service and the Deployment of a model that the run serves itself, while ``step`` is the current one."""
+    labels, group = owner.labels(role), owner.group(step) if role in step.needs else {}
     service = {
         "apiVersion": "v1",
         "kind": "Service",
@@ -70,19 +73,19 @@ def objects(owner: Owner, role: Role, settings: Settings) -> list[Body]:
     deployment = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": owner.metadata(owner.model(role), labels | owner.queued)
-        | {"annotations": {MADE_OF: made_of(owner, role)}},
+        "metadata": owner.metadata(owner.model(role), labels | ({} if group else owner.queued))
+        | {"annotations": {MADE_OF: made_of(owner, role, group)}},
         "spec": {
             "replicas": 1,
             "strategy": {"type": "Recreate"},
             "selector": {"matchLabels": labels},
-            "template": _template(owner, role, settings, labels),
+            "template": grouped(_template(owner, role, settings, labels), group),
         },
     }
     return [service, deployment]
 
 
-def made_of(owner: Owner, role: Role) -> str:
+def made_of(owner: Owner, role: Role, group: Body) -> str:
     """What a change of the manifest may change in a model's pods; a newer operator alone does not start them anew.
 
     Without defaults, so that a field which a newer operator knows, and the manifest does not give, changes nothing.
@@ -93,6 +96,7 @@ def made_of(owner: Owner, role: Role) -> str:
     where = spec.scheduling.model_copy(update={"ahead": False})
     parts = (model, size, where, spec.images)
     told = "\n".join(part.model_dump_json(by_alias=True, exclude_defaults=True) for part in parts)
+    told += json.dumps(group, sort_keys=True) if group else ""
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from score_distill.api import GROUP, KIND, VERSION, DistillationRun
+from score_distill.contract import Role
+from score_distill.control.pipeline import Step, takes_at_once
 from score_distill.manifest import parse
 
 Body = dict[str, Any]
@@ -14,6 +16,9 @@ RUN, UID, ROLE, STEP, ATTEMPT = (f"{GROUP}/{name}" for name in ("run", "run-uid"
 MADE_OF = f"{GROUP}/made-of"
 """Annotation: what in the manifest an object follows from, as a digest."""
 QUEUE = "kueue.x-k8s.io/queue-name"
+GROUP_NAME, GROUP_COUNT = (f"kueue.x-k8s.io/pod-group-{name}" for name in ("name", "total-count"))
+GATED_BY = "kueue.x-k8s.io/pod-suspending-parent"
+"""Annotation: Kueue gates the pod, whatever makes it. Without it pods of a Job are the Job's affair."""
 SERVER = "vllm"
 """The container of a model's pod that serves it."""
 INDEX = "batch.kubernetes.io/job-completion-index"
@@ -57,6 +62,23 @@ class Owner:
         """The label by which Kueue admits Jobs and Deployments, where the run names a queue."""
         queue = self.run.spec.scheduling.queue_name
         return {QUEUE: queue} if queue else {}
+
+    def group(self, step: Step) -> Body:
+        """What the pods of a step that takes its GPUs at once, and of its servers, have for Kueue to admit them as one.
+
+        Empty without a queue, and for other steps: their Jobs and Deployments are admitted one by one.
+        """
+        spec = self.run.spec
+        if not self.queued or not takes_at_once(step, spec):
+            return {}
+        count = spec.resources.trainer.nodes + len(self.served(step))
+        annotations = {GROUP_COUNT: str(count), GATED_BY: MANAGER}
+        return {"labels": self.queued | {GROUP_NAME: f"{step.name}-{self.uid}"}, "annotations": annotations}
+
+    def served(self, step: Step) -> list[Role]:
+        """The models that a step needs and the run serves itself."""
+        endpoint = self.run.spec.teacher.endpoint is not None
+        return [role for role in get_args(Role) if role in step.needs and not (role == "teacher" and endpoint)]
 
     def labels(self, role: str, **more: str) -> dict[str, str]:
         own = {

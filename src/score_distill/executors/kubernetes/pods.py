@@ -80,6 +80,13 @@ def pod(spec: Spec, labels: Mapping[str, str], *, volumes: Mapping[str, Body], *
     }
 
 
+def grouped(template: Body, group: Body) -> Body:
+    """A pod template with the labels and annotations of a group."""
+    metadata = template["metadata"]
+    more = {kind: metadata.get(kind, {}) | named for kind, named in group.items()}
+    return template | {"metadata": metadata | more}
+
+
 def resources(pod: Pod) -> Body:
     """Requests and limits; GPUs are a limit, which Kubernetes takes for the request too."""
     gpus = {pod.gpu_resource: str(pod.gpus)} if pod.gpus else {}

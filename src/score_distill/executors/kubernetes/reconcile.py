@@ -7,12 +7,12 @@ from typing import Any
 
 from score_distill.api import Condition, Status, Usage
 from score_distill.contract import Progress
-from score_distill.control.policy import Start, Stop, Suspended, Wait, decide
+from score_distill.control.policy import Action, Start, Stop, Suspended, Wait, decide
 from score_distill.control.status import next_status
 from score_distill.executors.kubernetes import due, keeping, models, network, steps
 from score_distill.executors.kubernetes.endings import lost
 from score_distill.executors.kubernetes.gpus import gpu_seconds
-from score_distill.executors.kubernetes.names import MADE_OF, ROLE, STEP, Body, Owner
+from score_distill.executors.kubernetes.names import MADE_OF, QUEUE, ROLE, STEP, Body, Owner
 from score_distill.executors.kubernetes.observe import NOTHING, Children, Trouble, forsaken, label, observe
 from score_distill.executors.kubernetes.settings import Settings
 from score_distill.manifest import ManifestError
@@ -84,17 +84,19 @@ def reconcile(
     roles = [role for role in ("teacher", "student") if role in decision.servers]
     own = [role for role in roles if role == "student" or not endpoint]
     keyless = owner.keys in missing
+    moved = _moved(owner, decision.action, children)
     have = {label(one, ROLE) for one in children.deployments}
     apply: list[Body] = []
     if isinstance(action, Start | Wait) and not keyless:
         apply += network.objects(owner, settings)
         for role in own:
-            apply += models.objects(owner, role, settings)
+            if role not in moved:
+                apply += models.objects(owner, role, settings, action.step)
         if isinstance(action, Start):
             apply += steps.objects(owner, action, settings)
         elif action.reason == "Running":
             apply += steps.meeting(owner, action.step, observed.records[action.step.name].attempt)
-    delete = [one for one in children.deployments if keyless or label(one, ROLE) not in own]
+    delete = [one for one in children.deployments if keyless or label(one, ROLE) not in {*own} - moved]
     gives_back = isinstance(action, Wait) and action.reason == "PendingDeadlineExceeded"
     if keyless or gives_back or isinstance(action, Suspended | Stop):
         delete += children.unfinished
@@ -126,6 +128,19 @@ def reconcile(
         if isinstance(action, Stop)
         else due.pause(run, status, action, children, now),
     )
+
+
+def _moved(owner: Owner, action: Action, children: Children) -> set[str]:
+    """Models whose Deployments a queue admits although their pods are now in a group, or the other way round.
+
+    A queue takes no other label on them while they run.
+    """
+    if not isinstance(action, Start | Wait):
+        return set()
+    group = owner.group(action.step)
+    queue = owner.queued.get(QUEUE, "")
+    wanted = {role: "" if group and role in action.step.needs else queue for role in ("teacher", "student")}
+    return {role for one in children.deployments if label(one, QUEUE) != wanted[role := label(one, ROLE)]}
 
 
 def running(children: Children, now: float) -> list[tuple[str, Body]]:

@@ -14,6 +14,7 @@ from score_distill.executors.kubernetes.pods import (
     claim_volumes,
     container,
     empty,
+    grouped,
     pod,
     resources,
     secret,
@@ -61,6 +62,8 @@ def objects(owner: Owner, start: Start, settings: Settings) -> list[Body]:
     told = config(owner, start).model_dump_json(by_alias=True, exclude_none=True)
     workers = workers_of(start.step, owner.run.spec)
     count = max(workers.shards, workers.nodes)
+    group = owner.group(start.step)
+    queued = {} if group else owner.queued
     config_map = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -70,7 +73,7 @@ def objects(owner: Owner, start: Start, settings: Settings) -> list[Body]:
     job = {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": owner.metadata(name, labels | owner.queued),
+        "metadata": owner.metadata(name, labels | queued),
         "spec": {
             "completionMode": "Indexed",
             "completions": count,
@@ -78,9 +81,9 @@ def objects(owner: Owner, start: Start, settings: Settings) -> list[Body]:
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": [TAKEN]},
-            "template": _template(owner, start.step, name, settings, labels),
+            "template": grouped(_template(owner, start.step, name, settings, labels), group),
         }
-        | ({"suspend": True} if owner.queued else {}),
+        | ({"suspend": True} if queued else {}),
     }
     return [config_map, *meeting(owner, start.step, start.attempt), job]
 
@@ -159,9 +162,7 @@ def _template(owner: Owner, step: Step, name: str, settings: Settings, labels: d
     environ |= _peers(name, workers, index)
     if trains:
         volumes["shm"], mounts["shm"] = empty("8Gi" if size.gpus else "1Gi", memory=True), "/dev/shm"
-    served = [role for role in ("teacher", "student") if role in step.needs]
-    own = [role for role in served if role == "student" or spec.teacher.endpoint is None]
-    if own:
+    if own := owner.served(step):
         volumes["keys"], mounts["keys"] = secret(owner.keys, {role: role for role in own}), f"{models.KEYS}:ro"
     endpoint = spec.teacher.endpoint
     if "teacher" in step.needs and endpoint is not None and endpoint.api_key_secret is not None:
