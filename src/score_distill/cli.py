@@ -28,13 +28,13 @@ app = typer.Typer(
     help="Distil a large agent model into a small one by correction (SCoRe).",
     epilog=f"Exit codes\n\n{CODES}",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
 Manifest = Annotated[Path, typer.Argument(metavar="FILE", help="A DistillationRun in YAML.")]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run, such as runs/NAME.")]
+Begun = Annotated[Path, typer.Argument(metavar="RUN", help="Its manifest, its folder, or its name below ./runs.")]
 Work = Annotated[
     Path | None,
     typer.Option("--work", metavar="DIR", help="Folder of the run; by default beside its artifacts."),
@@ -96,19 +96,32 @@ def check(file: Manifest, work: Work = None) -> None:
 
 
 @app.command()
-def status(folder: Folder) -> None:
+def status(run: Begun, work: Work = None) -> None:
     """Show how far a run is, also while it goes on."""
     with exit_codes():
         from score_distill.executors.local.survey import print_status
 
-        print_status(_begun(folder))
+        print_status(_begun(run, work))
 
 
 @app.command()
-def report(folder: Folder) -> None:
+def report(run: Begun, work: Work = None) -> None:
     """Write the report of a run as far as it is. The last line is its path."""
     with exit_codes():
-        _report(_begun(folder))
+        _report(_begun(run, work))
+
+
+@app.command("list")
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where runs have their folders.")] = Path("runs"),
+) -> None:
+    """Show the runs of a folder, each with how far it is."""
+    with exit_codes():
+        from score_distill.executors.local.layout import begun_in
+        from score_distill.executors.local.survey import print_list
+        from score_distill.machine import detect
+
+        print_list(begun_in(folder, os.environ, detect()))
 
 
 @app.command()
@@ -207,10 +220,14 @@ def _site(run: "DistillationRun", file: Path, work: Path | None) -> "RunPaths":
     return run_paths(run, file.parent, work, os.environ, detect())
 
 
-def _begun(folder: Path) -> "RunPaths":
+def _begun(named: Path, work: Path | None) -> "RunPaths":
     from score_distill.executors.local.layout import remembered
     from score_distill.machine import detect
 
+    if named.is_file():
+        folder = _site(_read(named), named, work).folder
+    else:
+        folder = named if named.is_dir() else Path("runs", named)
     return remembered(folder, os.environ, detect())
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from score_distill.agent.refusals import EndpointRefused, EndpointUnavailable
@@ -14,6 +15,9 @@ from score_distill.artifacts.models import ModelNotUsable
 from score_distill.artifacts.store import ArtifactCorrupt, StoreDenied, StoreFull
 from score_distill.cli import app
 from score_distill.errors import BadInput, BudgetSpent, Exit, Infrastructure, ModelFailure, cause_of, exit_of
+from score_distill.executors.local.layout import run_paths
+from score_distill.machine import detect
+from score_distill.manifest import read
 
 HEAVY = {"torch", "transformers", "vllm", "deepspeed", "aiohttp", "boto3"}
 
@@ -107,3 +111,40 @@ def test_a_stage_config_for_another_verb_is_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["stage", "rl", "--config", str(stage_config(tmp_path))])
     assert result.exit_code == Exit.BAD_INPUT
     assert "is for prepare, not for rl" in result.output
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The manifest of a run that was begun in ./runs/one and did nothing yet."""
+    text = Path("examples/quickstart.yaml").read_text()
+    monkeypatch.chdir(tmp_path)
+    manifest = yaml.safe_load(text)
+    manifest["metadata"]["name"], manifest["spec"]["artifacts"] = "one", {"uri": "runs"}
+    Path("one.yaml").write_text(yaml.safe_dump(manifest))
+    run_paths(read(Path("one.yaml")), tmp_path, None, {}, detect()).remember()
+    return tmp_path
+
+
+@pytest.mark.parametrize("named", ["one.yaml", "runs/one", "one"])
+def test_a_run_is_named_by_its_manifest_its_folder_or_its_name(begun: Path, named: str) -> None:
+    result = CliRunner().invoke(app, ["status", named])
+    assert result.exit_code == 0
+    assert result.output.startswith(f"run one in {begun / 'runs' / 'one'}: not begun\n")
+    refused = CliRunner().invoke(app, ["status", f"{named}-x"])
+    assert (refused.exit_code, "no run was begun here" in refused.output) == (Exit.BAD_INPUT, True)
+
+
+def test_the_runs_of_a_folder_are_listed(begun: Path) -> None:
+    result = CliRunner().invoke(app, ["list"])
+    assert (result.exit_code, len(result.output.splitlines())) == (0, 1)
+    name, done, *_, folder = result.output.split()
+    assert (name, done, folder) == ("one", "0/9", str(begun / "runs" / "one"))
+    nowhere = CliRunner().invoke(app, ["list", "nowhere"])
+    assert (nowhere.exit_code, "nowhere: no such folder" in nowhere.output) == (Exit.BAD_INPUT, True)
+
+
+@pytest.mark.parametrize("arguments", [[], ["run"], ["status"], ["list"], ["stage"], ["fetch"], ["sandbox"]])
+def test_help_has_its_short_form_everywhere(arguments: list[str]) -> None:
+    short, long = (CliRunner().invoke(app, [*arguments, one]) for one in ("-h", "--help"))
+    assert (short.exit_code, short.output) == (0, long.output)
+    assert "Usage: " in short.output

@@ -18,7 +18,9 @@ from score_distill.errors import StageError
 from score_distill.sandbox.client import StepResult
 from score_distill.sandbox.local import start
 
-app = typer.Typer(help=__doc__, add_completion=False)
+app = typer.Typer(
+    help=__doc__, add_completion=False, context_settings={"help_option_names": ["-h", "--help"]}, rich_markup_mode=None
+)
 CELL = re.compile(r"^# ?%%.*$", re.MULTILINE)
 
 

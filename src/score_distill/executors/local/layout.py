@@ -113,6 +113,14 @@ def remembered(folder: Path, environ: Mapping[str, str], machine: Machine) -> Ru
         told = json.loads((folder / "work" / SITE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadInput(
-            f"{folder}: no run was begun here; give the folder that `run` named, such as runs/NAME"
+            f"{folder}: no run was begun here; give its manifest, or the folder that `run` named, such as runs/NAME"
         ) from error
     return run_paths(DistillationRun.model_validate(told["manifest"]), Path(told["base"]), folder, environ, machine)
+
+
+def begun_in(folder: Path, environ: Mapping[str, str], machine: Machine) -> list[RunPaths]:
+    """The sites of the runs that were begun in folders of this one, by name; BadInput when it is no folder."""
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: no such folder; give the one in which runs have theirs")
+    found = sorted(path.parents[1] for path in folder.glob(f"*/work/{SITE}"))
+    return [remembered(one, environ, machine) for one in found]

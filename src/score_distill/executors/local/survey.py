@@ -4,6 +4,7 @@ Only reads: a run that was not begun is not begun by asking. Whoever executes th
 """
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -81,6 +82,16 @@ def print_status(site: RunPaths, now: float | None = None) -> None:
     if live and view is not None:
         for name, state in view.servers.items():
             print(f"server {name}: {state}")
+
+
+def print_list(sites: Sequence[RunPaths]) -> None:
+    """A run a line: its name, how many of its steps are done, what it does, and its folder."""
+    for site in sites:
+        found = plan(site.run, done_of(_manifests(site)), None)
+        view = read_view(site.work / "view.json")
+        done = f"{len(found.steps) - len(found.left)}/{len(found.steps)} steps"
+        state = _state(found, view, view is not None and view.live)
+        print(f"{site.run.metadata.name:<24}  {done:<11}  {state}  {site.folder}")
 
 
 def _state(found: Plan, view: View | None, live: bool) -> str:
