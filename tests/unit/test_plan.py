@@ -7,7 +7,7 @@ import pytest
 from score_distill.api import DistillationRun
 from score_distill.control.change import changes
 from score_distill.control.estimate import Tasks, tasks_of
-from score_distill.control.pipeline import steps_of
+from score_distill.control.pipeline import may_lock, steps_of
 from score_distill.control.plan import Done, plan
 from score_distill.manifest import ManifestError, parse
 
@@ -288,3 +288,23 @@ def test_the_gpus_of_each_step_are_known_and_a_budget_of_fewer_is_refused(
 def test_gpus_are_told_by_whom_they_are_held() -> None:
     assert str(plan(run(resources=ACTING), {}, None).steps[5].gpus) == "21 (teacher 4, student 1, trainer 16)"
     assert str(plan(run(resources=ACTING), {}, None).steps[1].gpus) == "7 (teacher 4, workers 3)"
+
+
+@pytest.mark.parametrize(
+    ("resources", "steps"),
+    [
+        ({}, []),
+        ({"trainer": {"gpus": 8}}, []),
+        ({"teacher": {"gpus": 4}}, []),
+        ({"rollout": {"gpus": 1, "parallelism": 4}}, []),
+        ({"trainer": {"gpus": 8, "nodes": 2}}, ["warmup", "sft", "rl"]),
+        ({"teacher": {"gpus": 4}, "student": {"gpus": 1}}, ["mentor", "rl", "evaluate"]),
+        ({"student": {"gpus": 1}, "trainer": {"gpus": 8}}, ["rl"]),
+        ({"teacher": {"gpus": 4}, "rollout": {"gpus": 1}}, ["demonstrate", "mentor", "evaluate"]),
+    ],
+)
+def test_a_step_may_lock_when_pods_that_hold_gpus_can_only_work_together(
+    resources: dict[str, Any], steps: list[str]
+) -> None:
+    spec = run(resources=resources).spec
+    assert [step.name for step in steps_of(spec) if may_lock(step, spec)] == steps

@@ -99,8 +99,8 @@ class Spec(Model):
         ge=10,
         le=604_800,
         description="how long a run may hold anything while its step cannot begin, for want of nodes, quota or the "
-        "like; then it gives all back and tries again after a pause. For ever when empty: how long it takes to find or "
-        "add a node differs between clusters",
+        "like; then it gives all back and tries again after a pause. For ever when empty, as clusters differ in how "
+        "long it takes to add a node; 1800 where pods that hold GPUs can only work together",
     )
     stall_seconds: int = Field(
         3600, ge=60, le=604_800, description="a step that makes no progress for so long is told as stalled"

@@ -83,6 +83,13 @@ def takes_at_once(step: Step, spec: Spec) -> bool:
     return bool(held.trainer and (held.teacher or held.student))
 
 
+def may_lock(step: Step, spec: Spec) -> bool:
+    """Whether pods of it that can only work together come by their GPUs one by one: another's may hold the rest."""
+    held, nodes = gpus_of(step, spec), workers_of(step, spec).nodes
+    holders = [held.teacher, held.student, held.workers, *[held.trainer] * nodes]
+    return sum(map(bool, holders)) > 1
+
+
 def steps_of(spec: Spec) -> tuple[Step, ...]:
     """The steps of a run in an order in which every input comes before its reader."""
     controls = {spec.method.control, *spec.method.rl.controls}

@@ -10,12 +10,14 @@ from typing import Literal
 
 from score_distill.api import DistillationRun, gpus_for
 from score_distill.contract import CONTROLS, Summary
-from score_distill.control.pipeline import Need, Step, gpus_of, takes_at_once
+from score_distill.control.pipeline import Need, Step, gpus_of, may_lock, takes_at_once
 from score_distill.control.places import Place, PodsState
 from score_distill.control.plan import Done, Plan, plan
 from score_distill.errors import Exit
 
 TRIES = 6
+LOCK_SECONDS = 1800
+"""How long a part of a step's GPUs may be held where the manifest sets no bound: longer than it takes to add a node."""
 SERVERS: frozenset[Need] = frozenset({"teacher", "student", "sandbox"})
 
 
@@ -164,11 +166,13 @@ def decide(run: DistillationRun, seen: Observed, now: float, *, ahead: int | Non
         later -= {need for need in later if _gpus(run, [need])}
     at_once = ahead is not None and takes_at_once(step, run.spec)
     waiting, deadline = _waiting(step, record, seen, at_once), run.spec.pending_deadline_seconds
+    if deadline is None and ahead is not None and may_lock(step, run.spec):
+        deadline = LOCK_SECONDS
     place = seen.places.get(step.name, Place()).next(
         waiting, holding=seen.holding, deadline=deadline, now=now, seed=f"{uid}/{step.name}"
     )
     if place.until is not None:
-        told = f"step {step.name} could not begin in spec.pendingDeadlineSeconds ({deadline}): {place.message}"
+        told = f"step {step.name} could not begin in {deadline} s (spec.pendingDeadlineSeconds): {place.message}"
         return Decision(Wait(step, "PendingDeadlineExceeded", told, place.until), nothing, current, place)
     if later and ahead is not None:
         place = place.beside(waiting, now)

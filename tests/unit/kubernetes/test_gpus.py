@@ -263,6 +263,7 @@ def test_in_a_queue_the_pods_of_trainer_and_servers_are_one_group(teacher: Body,
     assert {template(one)["labels"][f"{GROUP}-name"] for one in makers} == {f"rl-{UID}"}
     assert {template(one)["labels"][QUEUE] for one in makers} == {"team"}
     assert {template(one)["annotations"][f"{GROUP}-total-count"] for one in makers} == {str(pods)}
+    assert {template(one)["annotations"]["kueue.x-k8s.io/retriable-in-group"] for one in makers} == {"false"}
     assert not any(QUEUE in one["metadata"]["labels"] for one in makers)
     assert "suspend" not in world.jobs["one-rl-1"]["spec"]
     world.end("one-rl-1", None)

@@ -167,10 +167,17 @@ def test_runs_that_share_gpus_all_finish_in_any_order(seed: int, count: int) -> 
         assert {(step["state"], step["attempt"], step.get("failures", 0)) for step in steps} == {("Succeeded", 1, 0)}
 
 
-def test_without_a_deadline_some_of_these_orders_would_wait_for_ever() -> None:
+def test_without_giving_back_some_of_these_orders_would_wait_for_ever() -> None:
     stuck = 0
     for seed in range(6):
-        cluster = Cluster(seed, 3, deadline=None)
+        cluster = Cluster(seed, 3, deadline=604_800)
         cluster.play(NOW + DAY)
         stuck += not all(one.finished for one in cluster.runs)
     assert stuck
+
+
+def test_runs_whose_manifests_set_no_deadline_finish_too() -> None:
+    for seed in range(6):
+        cluster = Cluster(seed, 3, deadline=None)
+        cluster.play(NOW + DAY)
+        assert [one.finished for one in cluster.runs] == [True] * 3

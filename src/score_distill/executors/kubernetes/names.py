@@ -19,6 +19,8 @@ QUEUE = "kueue.x-k8s.io/queue-name"
 GROUP_NAME, GROUP_COUNT = (f"kueue.x-k8s.io/pod-group-{name}" for name in ("name", "total-count"))
 GATED_BY = "kueue.x-k8s.io/pod-suspending-parent"
 """Annotation: Kueue gates the pod, whatever makes it. Without it pods of a Job are the Job's affair."""
+ENDS_WITH_ITS_PODS = "kueue.x-k8s.io/retriable-in-group"
+"""Annotation, "false": a group gives its quota back when all of its pods have ended; those of models never succeed."""
 SERVER = "vllm"
 """The container of a model's pod that serves it."""
 INDEX = "batch.kubernetes.io/job-completion-index"
@@ -72,7 +74,7 @@ class Owner:
         if not self.queued or not takes_at_once(step, spec):
             return {}
         count = spec.resources.trainer.nodes + len(self.served(step))
-        annotations = {GROUP_COUNT: str(count), GATED_BY: MANAGER}
+        annotations = {GROUP_COUNT: str(count), GATED_BY: MANAGER, ENDS_WITH_ITS_PODS: "false"}
         return {"labels": self.queued | {GROUP_NAME: f"{step.name}-{self.uid}"}, "annotations": annotations}
 
     def served(self, step: Step) -> list[Role]:
