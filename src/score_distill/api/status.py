@@ -39,7 +39,9 @@ class StepTokens(Model):
 class PlaceStatus(Model):
     """How a step comes by nodes and GPUs."""
 
-    alone: bool = Field(False, description="no server of a later step is up beside it: there was not room for both")
+    alone: bool = Field(
+        False, description="no server of a later step holds GPUs beside it: there was not room for both"
+    )
     since: datetime | None = Field(None, description="when it began to wait for a place; empty while it does not")
     given_back: Whole = Field(0, description="so often the run let go of all, after spec.pendingDeadlineSeconds")
     until: datetime | None = Field(None, description="when it tries again; empty while it does")

@@ -162,8 +162,9 @@ def decide(run: DistillationRun, seen: Observed, now: float, *, ahead: int | Non
     if run.spec.suspend:
         return Decision(Suspended(step), nothing, current)
     later = _servers_of(current.left[1:] if ahead is None else current.left[1 : ahead + 1]) - step.needs
-    if ahead is not None and not _may_hold_ahead(run, step, later):
-        later -= {need for need in later if _gpus(run, [need])}
+    early = frozenset(need for need in later if ahead is not None and _gpus(run, [need]))
+    if early and not _may_hold_ahead(run, step, later):
+        later, early = later - early, nothing
     at_once = ahead is not None and takes_at_once(step, run.spec)
     waiting, deadline = _waiting(step, record, seen, at_once), run.spec.pending_deadline_seconds
     if deadline is None and ahead is not None and may_lock(step, run.spec):
@@ -174,14 +175,14 @@ def decide(run: DistillationRun, seen: Observed, now: float, *, ahead: int | Non
     if place.until is not None:
         told = f"step {step.name} could not begin in {deadline} s (spec.pendingDeadlineSeconds): {place.message}"
         return Decision(Wait(step, "PendingDeadlineExceeded", told, place.until), nothing, current, place)
-    if later and ahead is not None:
+    if early:
         place = place.beside(waiting, now)
     action = _next(run, current, step, record, seen, now, at_once)
     if isinstance(action, Wait) and action.until is None:
         over = place.since + deadline if place.since is not None and deadline is not None else None
-        release = place.release(waiting) if later and ahead is not None else None
+        release = place.release(waiting) if early else None
         action = replace(action, until=min((due for due in (over, release) if due is not None), default=None))
-    wanted = _servers_of([step]) | (frozenset() if place.alone else later)
+    wanted = _servers_of([step]) | (later - early if place.alone else later)
     return Decision(action, wanted, current, place)
 
 
