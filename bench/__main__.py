@@ -20,7 +20,7 @@ from score_distill.api import DistillationRun
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = ("what", "against", "target", "measured", "detail")
-APART = ("bench.training", "bench.sandbox", "bench.reconcile", "bench.fleet")
+APART = ("bench.training", "bench.sandbox", "bench.operator", "bench.fleet")
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench.reconcile import Bench, memory, writes  # noqa: E402
+from bench.operator import OURS, Bench  # noqa: E402
 from kubernetes import client, watch  # noqa: E402
 from tests.cluster.binaries import built  # noqa: E402
 from tests.cluster.control_plane import control_plane  # noqa: E402
@@ -125,17 +125,14 @@ def main() -> None:
             "--manage-all-nodes",
             "--node-lease-duration-seconds=40",  # without leases the node is soon held to be lost, and its pods unready
         )
-        bench = Bench(plane)
+        bench = Bench(plane, Path(name))
         add_node(bench.core)
         with watched(plane.client()) as times:
-            bench.create(NAMESPACE, RUNS)
+            bench.create(bench.namespace(NAMESPACE), RUNS)
             began = time.monotonic()
-            daemon, port = bench.operator(NAMESPACE, Path(name, "log"))
-            try:
+            with bench.operator(OURS, f"--namespace={NAMESPACE}") as ours:
                 eventually(lambda: all_have_ended(bench), within=1200, every=1)
-                took, written, held = time.monotonic() - began, writes(port), memory()
-            finally:
-                daemon.kill()
+                took, written, held = time.monotonic() - began, ours.writes(), ours.peak()
         waits = sorted(times.waits())
     p95 = waits[int(0.95 * len(waits))]
     row = {"what": f"operator: next step begun, {RUNS} runs at once", "against": "none", "target": "p95 <= 5 s"}

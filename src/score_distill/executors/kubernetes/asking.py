@@ -15,7 +15,6 @@ AT_ONCE = 64
 """Pods of one run that are asked side by side."""
 
 PAUSE_SECONDS, RUNS_A_SECOND = 10.0, 100
-"""Between two questions to a pod: more where there are so many runs that more of them a second would be asked."""
 
 Pods = Sequence[tuple[str, Body]]
 """With the step of each."""
@@ -47,6 +46,11 @@ async def _reply(host: str, port: int) -> bytes:
         return found
     finally:
         writer.transport.abort()
+
+
+def pause(runs: int, least: float = PAUSE_SECONDS) -> float:
+    """Seconds from one question to a pod to the next."""
+    return max(least, runs / RUNS_A_SECOND)
 
 
 class Asking:
@@ -83,10 +87,6 @@ class Asking:
         if run in self._rounds:
             await self._rounds[run]
 
-    def next_at(self, run: Key) -> float:
-        """When the pods of a run will be asked next, by the loop's clock."""
-        return self._clocks[run].when()
-
     def forget(self, run: Key) -> None:
         """The run is gone."""
         for kept in (self._pods, self._said, self._complete):
@@ -108,8 +108,7 @@ class Asking:
             return
         del self._rounds[run]
         if run in self._pods and not done.cancelled():
-            pause = max(self._pause, len(self._pods) / RUNS_A_SECOND)
-            self._clocks[run] = done.get_loop().call_later(pause, self._begin, run)
+            self._clocks[run] = done.get_loop().call_later(pause(len(self._pods), self._pause), self._begin, run)
 
     async def _round(self, run: Key, pods: Pods) -> None:
         side_by_side = asyncio.Semaphore(AT_ONCE)
