@@ -27,8 +27,8 @@ class PodsState:
 class Place:
     """What is known of a step's place from pass to pass. ``since`` it waits for one; None while it does not.
 
-    ``alone``: servers of later steps that hold GPUs are down until it has ended. ``given_back``: so often its run let go of all, last
-    for the reason in ``message``, to ask for nothing ``until`` then.
+    ``alone``: servers of later steps that hold GPUs are down until it has ended. ``given_back``: so often its run let
+    go of all, last for the reason in ``message``, to ask for nothing ``until`` then.
     """
 
     alone: bool = False
