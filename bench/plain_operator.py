@@ -11,7 +11,7 @@ CONTAINER = {"name": "any", "image": "worker:1"}
 
 
 @kopf.on.create("distill.score.dev", "v1alpha1", "distillationruns")
-async def begin(body: kopf.Body, namespace: str | None, name: str | None, **_: Any) -> None:
+async def begin(body: kopf.Body, namespace: Any, name: Any, **_: Any) -> None:
     job: Any = {
         "metadata": {"name": f"{name}-plain"},
         "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [CONTAINER]}}},

@@ -92,8 +92,16 @@ async def stop(memo: kopf.Memo, **_: Any) -> None:
 @kopf.index(*SERVICES, labels=OURS)
 @kopf.index(*NETWORK_POLICIES, labels=OURS)
 async def known(body: kopf.Body, resource: kopf.Resource, memo: kopf.Memo, **_: Any) -> dict[str, Any]:
-    """kopf calls no handler before all that is there has gone through its indexes; it keeps nothing in this one."""
-    memo.operator.known.put(resource.kind, dict(body))
+    """kopf calls no handler before all that is there has gone through its indexes; it keeps nothing in this one.
+
+    Until then it holds every object. What is known of one is packed, and its handler reads its metadata alone.
+    """
+    whole = dict(body)
+    memo.operator.known.put(resource.kind, whole)
+    for part in (whole.get("spec"), whole.get("status")):
+        if isinstance(part, dict):
+            part.clear()
+    whole["metadata"].pop("managedFields", None)
     return {}
 
 

@@ -121,7 +121,7 @@ async def test_a_job_that_a_run_has_left_behind_does_not_make_an_operator_ill(ap
 
     async def is_well() -> None:
         [left] = (await asyncio.to_thread(client.BatchV1Api(api).list_namespaced_job, namespace)).items
-        operator.changed("Job", api.sanitize_for_serialization(left))
+        operator.known.put("Job", api.sanitize_for_serialization(left))
         await operator.check_watches()
         assert operator.ailing(time.time()) is None
 

@@ -51,10 +51,11 @@ class Operator:
             metrics.NEWS_AGE.labels(kind).set_function(partial(self._news_age, kind))
 
     def changed(self, kind: str, body: Body, *, gone: bool = False) -> None:
-        """News of a watch: whose it is gets a pass."""
+        """News of a watch of what is known by now: whose it is gets a pass. Reads the body's metadata alone."""
         self._hears(kind)
         self._brought[kind] = self._heard[kind]
-        (self.known.drop if gone else self.known.put)(kind, body)
+        if gone:
+            self.known.drop(kind, body)
         if (run := self.known.run_of(kind, body)) is not None:
             self.queue.add(run)
 
