@@ -86,3 +86,11 @@ def test_a_run_that_runs_is_looked_at_only_for_stalling_and_one_that_has_ended_n
     world.end("one-evaluate-1", Summary(step="evaluate", succeeded=False), code=int(Exit.BAD_INPUT))
     assert one_pass(world, body, NOW + STALL + 9).again is None
     assert reason(body) == "BadInput"
+
+
+def test_gpus_that_no_node_has_given_yet_spend_no_budget() -> None:
+    world, body = come_to("mentor", stallSeconds=STALL)
+    gpu_hours(1)(world, body)
+    for pod in world.pods.values():
+        pod["status"].pop("startTime", None)
+    assert one_pass(world, body, NOW).again == STALL

@@ -18,7 +18,8 @@ def gpus_held(children: Children, now: float) -> int:
 
 def _spans(children: Children, now: float) -> list[tuple[int, tuple[float, float]]]:
     gone = [job for job in children.jobs if not children.pods_of(job)]
-    held = [(_gpus(pod["spec"]), _held(pod, now)) for pod in children.pods]
+    taken = [pod for pod in children.pods if "startTime" in pod.get("status", {})]
+    held = [(_gpus(pod["spec"]), _held(pod, now)) for pod in taken]
     held += [(_gpus(job["spec"]["template"]["spec"]) * job["spec"]["parallelism"], _ran(job)) for job in gone]
     return [(gpus, span) for gpus, span in held if gpus]
 
@@ -34,9 +35,7 @@ def _held(pod: Body, now: float) -> tuple[float, float]:
 
     Of one that its node never ends, to when its grace was over.
     """
-    status, over = pod.get("status", {}), pod["metadata"].get("deletionTimestamp")
-    if "startTime" not in status:
-        return now, now
+    status, over = pod["status"], pod["metadata"].get("deletionTimestamp")
     begin = seconds(status["startTime"])
     if not ended(pod):
         return begin, seconds(over) if over else now
