@@ -65,6 +65,7 @@ class StageConfig(Model):
     ``work`` may be lost with the machine, and is shared by the workers of the step where they share one;
     ``teacher_tokens`` are left of the budget for all ``workers`` that share the tasks of the step: a stage that spends
     its share of them raises BudgetSpent. ``given_up`` is why a control could not be made: that is then its result.
+    ``recall``: the store has the result, which is only to be told of again.
     """
 
     run: str
@@ -82,6 +83,7 @@ class StageConfig(Model):
     teacher_tokens: int | None = None
     workers: int = 1
     given_up: str = ""
+    recall: bool = False
 
 
 class Progress(Model):

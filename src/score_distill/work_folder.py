@@ -79,8 +79,8 @@ def report_end(config: StageConfig, summary: Summary, environ: Mapping[str, str]
     """Leave the summary where executors look: in the work folder, and in the container's termination message."""
     folder = WorkFolder(Path(config.work))
     progress = folder.read_progress()
-    last = progress and progress.model_copy(update={"figures": {}})
-    summary = summary.model_copy(update={"progress": last})
+    if progress is not None:
+        summary = summary.model_copy(update={"progress": progress.model_copy(update={"figures": {}})})
     folder.write_summary(worker_of(environ), summary)
     if path := environ.get(TERMINATION_LOG):
         Path(path).write_bytes(summary.bounded())

@@ -66,6 +66,7 @@ class StepStatus(Model):
     finished_at: datetime | None = Field(None, description="when it succeeded or failed for good")
     counts: dict[Word, Whole] = Field({}, max_length=32, description="what it gave")
     tokens: StepTokens | None = Field(None, description="spent so far, over all attempts")
+    committed: bool = Field(False, description="its result is stored; an attempt only tells of it, as none did yet")
     place: PlaceStatus | None = Field(None, description="of a step that had to wait for its place")
 
 

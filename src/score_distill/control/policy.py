@@ -18,6 +18,8 @@ from score_distill.errors import Exit
 TRIES = 6
 LOCK_SECONDS = 1800
 """How long a part of a step's GPUs may be held where the manifest sets no bound: longer than it takes to add a node."""
+NO_RESULT = "StoreMissing"
+"""The cause of an attempt that was to tell of a result, and found none."""
 SERVERS: frozenset[Need] = frozenset({"teacher", "student", "sandbox"})
 
 
@@ -41,13 +43,17 @@ class Ending:
 
 @dataclass(frozen=True)
 class Record:
-    """The attempts at a step so far. ``failures`` of them in a row got no further than ``furthest`` units."""
+    """The attempts at a step so far. ``failures`` of them in a row got no further than ``furthest`` units.
+
+    ``committed``: one of them made the result, and what it said of that is lost.
+    """
 
     attempt: int = 0
     running: bool = False
     failures: int = 0
     furthest: int = -1
     ended: Ending | None = None
+    committed: bool = False
 
     def started(self, attempt: int) -> "Record":
         return replace(self, attempt=attempt, running=True, ended=None)
@@ -55,7 +61,9 @@ class Record:
     def failed(self, ending: Ending, done: int) -> "Record":
         """After an attempt that had ``done`` units when it ended: one that got further starts the count anew."""
         failures = 1 if done > self.furthest else self.failures + 1
-        return replace(self, running=False, ended=ending, failures=failures, furthest=max(done, self.furthest))
+        committed = self.committed and ending.cause != NO_RESULT
+        furthest = max(done, self.furthest)
+        return replace(self, running=False, ended=ending, failures=failures, furthest=furthest, committed=committed)
 
 
 @dataclass(frozen=True)
@@ -95,12 +103,14 @@ class Start:
     """Begin an attempt at a step. ``teacher_tokens`` are left of the budget.
 
     ``given_up`` is why a control failed for the last time: this attempt makes that its result, and the run goes on.
+    ``recall``: the result is made, and the attempt tells of it again; it needs nothing but the store.
     """
 
     step: Step
     attempt: int
     teacher_tokens: int | None
     given_up: str = ""
+    recall: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,6 +167,8 @@ def decide(run: DistillationRun, seen: Observed, now: float, *, ahead: int | Non
         return Decision(Finished(), nothing, current)
     step = current.ready[0]
     record = seen.records.get(step.name, Record())
+    if record.committed:
+        step = replace(step, needs=nothing)
     if (stop := _stopped(run, current, step, record, seen)) is not None:
         return Decision(stop, nothing, current)
     if run.spec.suspend:
@@ -252,7 +264,7 @@ def _next(
     left = None if budget is None else budget - current.spent("teacher")
     end = record.ended
     given_up = end.message.partition("\n")[0] if end is not None and record.failures >= TRIES else ""
-    return Start(step, record.attempt + 1, left, given_up)
+    return Start(step, record.attempt + 1, left, given_up, record.committed)
 
 
 def _exit(code: int) -> Exit:

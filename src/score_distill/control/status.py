@@ -136,12 +136,14 @@ def _step(
                 "counts": dict(list(summary.counts.items())[:32]),
                 "tokens": _more(StepTokens(), summary.tokens) if summary.tokens else old.tokens,
                 "place": None,
+                "committed": False,
             }
         )
     new: dict[str, object] = {
         "attempt": record.attempt,
         "failures": record.failures,
         "furthest": max(0, record.furthest),
+        "committed": record.committed,
     }
     if place is not None:
         new["place"] = _placed(place)

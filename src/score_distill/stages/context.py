@@ -37,6 +37,7 @@ class StageContext:
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     spent: Account = field(default_factory=Account)
     _reported: float = 0.0
+    _reached: Progress | None = None
 
     @cached_property
     def writer(self) -> StepWriter:
@@ -96,6 +97,7 @@ class StageContext:
         now: bool = False,
     ) -> None:
         """Report how far the stage is; reports that come too fast are left out unless ``now``."""
+        self._reached = Progress(done=done, total=total, unit=unit)
         clock = time.monotonic()
         if not now and clock - self._reported < PROGRESS_SECONDS:
             return
@@ -112,12 +114,18 @@ class StageContext:
         problems: list[str] | None = None,
         metrics: Mapping[str, float] | None = None,
         extra: Mapping[str, JsonValue] | None = None,
+        reached: Progress | None = None,
     ) -> Summary:
-        """Commit the step. A worker that came second finds the first one's result standing, and reports that."""
+        """Commit the step. A worker that came second finds the first one's result standing, and reports that.
+
+        ``reached`` is how far the step came, where this is not what the worker reported last.
+        """
+        reached = reached or self._reached
         summary: dict[str, JsonValue] = {
             "usage": json.loads(json.dumps(usage or [])),
             "problems": list(problems or []),
             "metrics": dict(metrics or {}),
+            **({"progress": reached.model_dump(mode="json", include={"done", "total", "unit"})} if reached else {}),
             **(extra or {}),
         }
         stands = self.writer.commit(
@@ -149,6 +157,7 @@ def summary_of(result: Manifest) -> Summary:
         metrics={name: float(str(value)) for name, value in metrics.items()} if isinstance(metrics, dict) else {},
         tokens=dict(tokens),
         digest=result.digest,
+        progress=Progress.model_validate(reached) if (reached := result.summary.get("progress")) else None,
     )
 
 

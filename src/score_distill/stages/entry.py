@@ -9,12 +9,13 @@ from typing import cast
 
 from score_distill.api import Score
 from score_distill.artifacts.steps import manifest_key, read_manifest
-from score_distill.artifacts.store import Store, open_store
+from score_distill.artifacts.store import Store, StoreMissing, open_store
 from score_distill.contract import CONTROLS, MESSAGE_BYTES, StageConfig, Summary, shortened
 from score_distill.errors import Exit, exit_of
 from score_distill.report import gather, write_report
 from score_distill.serving.ready import until_ready
 from score_distill.stages.context import StageContext, summary_of
+from score_distill.work_folder import worker_of
 
 
 def run_stage(config: StageConfig, environ: Mapping[str, str]) -> Summary:
@@ -23,6 +24,10 @@ def run_stage(config: StageConfig, environ: Mapping[str, str]) -> Summary:
     Path(config.work).mkdir(parents=True, exist_ok=True)
     if store.exists(manifest_key(config.run, config.step)):
         summary = summary_of(read_manifest(store, config.run, config.step))
+        if worker_of(environ) > 0:  # how far workers came adds up
+            summary = summary.model_copy(update={"progress": None})
+    elif config.recall:
+        raise StoreMissing(f"{config.step}: its result was to be told of again, and is not in the store")
     else:
         summary = done_or_failed(config, store, environ) if config.step in CONTROLS else _run(config, store)
     return with_report(config, store, summary) if config.verb == "evaluate" and summary.digest else summary

@@ -14,7 +14,7 @@ from score_distill.agent.completer import Usage
 from score_distill.agent.ledger import Account
 from score_distill.agent.trajectory import Row
 from score_distill.artifacts.store import Appender, ArtifactCorrupt
-from score_distill.contract import Summary
+from score_distill.contract import Progress, Summary
 from score_distill.stages.acting import RolloutContext, each, floor
 from score_distill.stages.context import StageContext
 from score_distill.stages.outcomes import Outcome, Outcomes
@@ -122,4 +122,6 @@ class TaskLoop(ABC, Generic[T, R]):
         account = Account()
         for call in self.frame.writer.read_journal("calls"):
             account.add(call["role"], call["purpose"], Usage(**call["usage"]))
-        return self.frame.finish(counts, usage=account.rows(), problems=problems)
+        whole = sum(1 for _ in self.tasks())
+        reached = Progress(done=whole, total=whole, unit="tasks")
+        return self.frame.finish(counts, usage=account.rows(), problems=problems, reached=reached)

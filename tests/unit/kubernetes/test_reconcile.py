@@ -287,15 +287,6 @@ def test_tokens_are_counted_while_a_step_runs_and_never_fewer() -> None:
     assert body["status"]["usage"]["teacherTokens"] == 135, "the result says what it cost"
 
 
-def test_a_step_of_which_nothing_is_said_at_its_end_keeps_what_it_told_before() -> None:
-    world, body = come_to("mentor")
-    one_pass(world, body, progress=spends(50))
-    world.end("one-mentor-1", None)
-    one_pass(world, body)
-    found = step(body, "mentor")
-    assert (found["state"], found["done"], found["total"], found["tokens"]) == ("Succeeded", 400, 400, {"teacher": 50})
-
-
 @pytest.mark.parametrize("tokens", [-1, 2**53 + 1, "many"])
 def test_tokens_that_no_stage_can_have_spent_are_no_answer(tokens: object) -> None:
     with pytest.raises(ValidationError):

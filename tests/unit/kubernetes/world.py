@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from score_distill.contract import Progress, Summary
+from score_distill.executors.kubernetes.names import STEP
 from score_distill.executors.kubernetes.observe import Children
 from score_distill.executors.kubernetes.reconcile import Changes, Measured, reconcile
 from score_distill.executors.kubernetes.settings import Settings
@@ -68,7 +69,10 @@ class EnvState:
             body["status"] = {"readyReplicas": 1, "conditions": [{"type": "Available", "status": "True"}]}
 
     def end(self, job: str, summary: Summary | None, code: int = 0, **ended: Any) -> None:
+        """Its pod says nothing for a ``summary`` of None, unless it succeeds."""
         body = self.jobs[job]
+        if summary is None and code == 0:
+            summary = Summary(step=body["metadata"]["labels"][STEP], succeeded=True, digest="a" * 64)
         body["status"] = {"conditions": [{"type": "Failed" if code else "Complete", "status": "True"}]}
         labels = body["metadata"]["labels"] | {"batch.kubernetes.io/job-name": job}
         message = summary.bounded().decode() if summary else ""

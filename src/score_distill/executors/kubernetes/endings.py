@@ -48,13 +48,13 @@ def lost_at(pod: Body) -> float | None:
 
 def summary(pods: Iterable[Body]) -> Summary | None:
     """Of the workers of a step, what the one said that made the result: it knows most. How far they came adds up."""
-    ends = told(pods)
+    ends = summaries_of(pods)
     best = max(ends, key=lambda one: bool(one.digest), default=None)
     whole = together([one.progress for one in ends if one.progress is not None])
     return best and best.model_copy(update={"progress": whole})
 
 
-def told(pods: Iterable[Body]) -> list[Summary]:
+def summaries_of(pods: Iterable[Body]) -> list[Summary]:
     """What the workers of a step said at their end."""
     found = []
     for stage in _stages(pods):

@@ -16,8 +16,8 @@ from score_distill.executors.kubernetes.endings import (
     ending,
     lost,
     seconds,
+    summaries_of,
     summary,
-    told,
 )
 from score_distill.executors.kubernetes.names import ATTEMPT, QUEUE, ROLE, SERVER, STEP, Body, owned
 from score_distill.executors.kubernetes.pods import GRACE_SECONDS
@@ -59,6 +59,7 @@ class Trouble:
 
 
 NOTHING: Mapping[str, Trouble] = {}
+UNTOLD = "its result is in the store, and its pod is gone without a word of it"
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,23 @@ def observe(
             job = None
         attempt = _attempt(job) if job else old.attempt
         gone = [pod for pod in children.pods if (label(pod, STEP), _attempt(pod)) == (name, attempt) and lost(pod, now)]
+        complete = [one for one in jobs if label(one, STEP) == name and condition(one, "Complete")]
+        if any(_attempt(one) >= old.attempt and one is not job for one in complete):
+            record = replace(record, committed=True)
         if job and condition(job, "Complete"):
-            said = summary(children.pods_of(job)) or Summary(step=name, succeeded=True)
-            summaries[name] = said
-            done[name] = done_with(name, attempt, said.counts, said.tokens)
+            said = summary(children.pods_of(job))
+            spoke = len(summaries_of(children.pods_of(job))) >= job["spec"].get("parallelism", 1)
+            if said is not None and (said.digest or spoke):
+                summaries[name] = said
+                done[name] = done_with(name, attempt, said.counts, said.tokens)
+            elif any(not ended(pod) and not lost(pod, now) for pod in children.pods_of(job)):
+                records[name] = record.started(attempt)
+            elif not record.committed:
+                records[name] = replace(record, attempt=attempt, ended=None, committed=True)
+            elif old.attempt == attempt and old.state != "Running":
+                records[name] = replace(record, attempt=attempt)
+            else:
+                records[name] = record.started(attempt).failed(Ending(int(Exit.INFRASTRUCTURE), UNTOLD, now), old.done)
         elif gone or (job and condition(job, "Failed")):
             if old.attempt == attempt and old.state != "Running":
                 records[name] = replace(record, attempt=attempt)
@@ -153,15 +167,15 @@ def _record(step: StepStatus, now: float, retry: bool) -> Record:
     furthest = step.furthest if step.failures else -1
     match step.state:
         case "Failed" if retry:
-            return Record(step.attempt)
+            return Record(step.attempt, committed=step.committed)
         case "Retrying" | "Failed":
             unsaid = Exit.INFRASTRUCTURE if step.state == "Retrying" else Exit.BUG
             code = int(unsaid) if step.exit_code is None else step.exit_code
             at = step.finished_at.timestamp() if step.finished_at else now
             end = Ending(code, step.message, at, step.reason or "")
-            return Record(step.attempt, False, step.failures, furthest, end)
+            return Record(step.attempt, False, step.failures, furthest, end, step.committed)
         case _:
-            return Record(max(0, step.attempt - 1), False, step.failures, furthest)
+            return Record(max(0, step.attempt - 1), False, step.failures, furthest, None, step.committed)
 
 
 def _place(place: PlaceStatus) -> Place:
@@ -195,7 +209,7 @@ def ended_shards(children: Children) -> list[tuple[str, Progress]]:
     found = []
     for job in children.unfinished:
         done = [pod for pod in children.pods_of(job) if pod.get("status", {}).get("phase") == "Succeeded"]
-        found += [(label(job, STEP), one.progress) for one in told(done) if one.progress is not None]
+        found += [(label(job, STEP), one.progress) for one in summaries_of(done) if one.progress is not None]
     return found
 
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from math import ceil
 
+from score_distill.api import Pod
 from score_distill.contract import StageConfig
 from score_distill.control.pipeline import Step, Workers, workers_of
 from score_distill.control.policy import Start
@@ -50,8 +51,9 @@ def config(owner: Owner, start: Start) -> StageConfig:
         student=models.served(owner, "student") if "student" in step.needs else None,
         sandbox=f"unix://{SOCKET}/sock" if "sandbox" in step.needs else None,
         teacher_tokens=start.teacher_tokens,
-        workers=workers_of(step, spec).shards,
+        workers=_workers(owner, start).shards,
         given_up=start.given_up,
+        recall=start.recall,
     )
 
 
@@ -60,7 +62,7 @@ def objects(owner: Owner, start: Start, settings: Settings) -> list[Body]:
     name = owner.job(start.step.name, start.attempt)
     labels = _labels(owner, start.step, start.attempt)
     told = config(owner, start).model_dump_json(by_alias=True, exclude_none=True)
-    workers = workers_of(start.step, owner.run.spec)
+    workers = _workers(owner, start)
     count = max(workers.shards, workers.nodes)
     group = owner.group(start.step)
     queued = {} if group else owner.queued
@@ -81,11 +83,15 @@ def objects(owner: Owner, start: Start, settings: Settings) -> list[Body]:
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": [TAKEN]},
-            "template": grouped(_template(owner, start.step, name, settings, labels), group),
+            "template": grouped(_template(owner, start, name, settings, labels), group),
         }
         | ({"suspend": True} if queued else {}),
     }
     return [config_map, *meeting(owner, start.step, start.attempt), job]
+
+
+def _workers(owner: Owner, start: Start) -> Workers:
+    return Workers() if start.recall else workers_of(start.step, owner.run.spec)
 
 
 def meeting(owner: Owner, step: Step, attempt: int) -> list[Body]:
@@ -134,12 +140,14 @@ def _peers(name: str, workers: Workers, index: Body) -> dict[str, str | Body]:
     }
 
 
-def _template(owner: Owner, step: Step, name: str, settings: Settings, labels: dict[str, str]) -> Body:
-    spec = owner.run.spec
+def _template(owner: Owner, start: Start, name: str, settings: Settings, labels: dict[str, str]) -> Body:
+    step, spec = start.step, owner.run.spec
     trains = "trainer" in step.needs
-    size = spec.resources.trainer if trains else spec.resources.rollout
+    size: Pod = spec.resources.trainer if trains else spec.resources.rollout
+    if start.recall:
+        size = size.model_copy(update={"gpus": 0})
     image = (spec.images.trainer or settings.trainer) if trains else (spec.images.worker or settings.worker)
-    workers = workers_of(step, spec)
+    workers = _workers(owner, start)
     volumes: dict[str, Body] = {
         "config": {"configMap": {"name": name}},
         "work": empty(),
