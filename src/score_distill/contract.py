@@ -8,9 +8,10 @@ while it runs, and ends with a summary small enough for a termination message. W
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, FiniteFloat, JsonValue
+from pydantic import BeforeValidator, Field, FiniteFloat, JsonValue, PlainSerializer
 
 from score_distill.api import RL_CONTROLS, Model, Score, Spec
+from score_distill.score_table import MOST_SCORES, packed, unpacked
 
 Verb = Literal["prepare", "demonstrate", "sft", "mentor", "rl", "evaluate"]
 
@@ -123,6 +124,10 @@ def together(parts: Sequence[Progress]) -> Progress | None:
     )
 
 
+def _scores(told: object) -> object:
+    return unpacked(told) if isinstance(told, str) else told
+
+
 class Summary(Model):
     """How a stage ended; ``counts`` and ``metrics`` are what a person wants to see at a glance.
 
@@ -138,14 +143,25 @@ class Summary(Model):
     counts: dict[str, int] = Field(default_factory=dict)
     metrics: dict[str, float] = Field(default_factory=dict)
     tokens: dict[str, int] = Field(default_factory=dict)
-    scores: tuple[Score, ...] = ()
+    scores: Annotated[tuple[Score, ...], PlainSerializer(packed), BeforeValidator(_scores)] = ()
     digest: str = ""
     progress: Progress | None = None
 
     def bounded(self, most: int = TERMINATION_BYTES) -> bytes:
-        """The summary as JSON of at most ``most`` bytes: a long message is cut, then the rest left out bit by bit."""
+        """The summary as JSON of at most ``most`` bytes: a long message is cut, then the rest left out bit by bit.
+
+        Where even the scores do not fit, the message says so.
+        """
         told = self.model_copy(update={"message": shortened(self.message, MESSAGE_BYTES)})
-        less: tuple[dict[str, object], ...] = ({"metrics": {}}, {"scores": ()}, {"counts": {}}, {"message": ""})
+        elsewhere: dict[str, object] = {"scores": (), "message": "its scores do not fit here; they are in the report"}
+        if len(told.scores) > MOST_SCORES:
+            told = told.model_copy(update=elsewhere)
+        less: tuple[dict[str, object], ...] = (
+            {"metrics": {}},
+            {"counts": {}},
+            elsewhere if told.scores else {},
+            {"message": ""},
+        )
         for left_out in less:
             if len(whole := told.model_dump_json(by_alias=True).encode()) <= most:
                 return whole

@@ -10,7 +10,7 @@ from tests.unit.kubernetes.world import NOW, Body, EnvState, come_to, condition,
 from score_distill.contract import Summary
 from score_distill.control.policy import TRIES
 from score_distill.errors import Exit
-from score_distill.executors.kubernetes.endings import LOST_SECONDS
+from score_distill.executors.kubernetes.endings import LOST_SECONDS, ending, summaries_of
 from score_distill.executors.kubernetes.gpus import gpu_seconds
 from score_distill.executors.kubernetes.observe import Children
 from score_distill.executors.kubernetes.reconcile import running
@@ -133,3 +133,21 @@ def test_a_lost_pod_is_not_asked_how_far_it_is() -> None:
     add_pod(world, "one-mentor-1", over=NOW)
     assert len(running(world.children, NOW)) == 1
     assert running(world.children, LATER) == []
+
+
+def test_of_the_pods_of_one_worker_the_last_says_how_it_ended() -> None:
+    """An eviction that was made good hides no later failure, and its tokens are not counted twice."""
+    evicted, failed, other = (pod_of(index, made) for index, made in (("0", "01"), ("0", "02"), ("1", "01")))
+    evicted["status"]["conditions"] = [{"type": "DisruptionTarget", "status": "True", "reason": "Preempted"}]
+    said = Summary(step="mentor", succeeded=False, reason="BAD_INPUT", message="bad", tokens={"teacher": 5})
+    for one in (evicted, failed, other):
+        ended = {"exitCode": int(Exit.BAD_INPUT), "message": said.bounded().decode()}
+        one["status"]["containerStatuses"] = [{"name": "stage", "state": {"terminated": ended}}]
+    for order in ([evicted, failed, other], [failed, other, evicted]):
+        assert (ending(order, None, NOW).code, ending(order, None, NOW).message) == (Exit.BAD_INPUT, "bad")
+        assert len(summaries_of(order)) == 2
+
+
+def pod_of(index: str, made: str) -> Body:
+    labels = {"batch.kubernetes.io/job-completion-index": index}
+    return {"metadata": {"creationTimestamp": f"2026-01-{made}T00:00:00Z", "labels": labels}, "status": {}}

@@ -1,6 +1,6 @@
 """How pods ended, and whether they did: what their stages said, what Kubernetes says, and what a node leaves unsaid."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from score_distill.contract import Summary, together
 from score_distill.control.policy import Ending
 from score_distill.errors import Exit
-from score_distill.executors.kubernetes.names import Body
+from score_distill.executors.kubernetes.names import INDEX, Body
 
 LOST_SECONDS = 30.0
 """What a node gets beyond a pod's grace to say that the pod has ended."""
@@ -57,17 +57,24 @@ def summary(pods: Iterable[Body]) -> Summary | None:
 def summaries_of(pods: Iterable[Body]) -> list[Summary]:
     """What the workers of a step said at their end."""
     found = []
-    for stage in _stages(pods):
+    for stage in _stages(latest(pods)):
         with suppress(ValidationError):
             found.append(Summary.model_validate_json(stage.get("message", "")))
     return found
 
 
-def ending(pods: Sequence[Body], why: Body | None, now: float) -> Ending:
+def latest(pods: Iterable[Body]) -> list[Body]:
+    """The last pod of each index: a worker that was evicted has another in its place."""
+    ordered = sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
+    return list({pod["metadata"].get("labels", {}).get(INDEX, str(n)): pod for n, pod in enumerate(ordered)}.values())
+
+
+def ending(pods: Iterable[Body], why: Body | None, now: float) -> Ending:
     """How an attempt failed: by what its stage said, else by what Kubernetes says of its pods and, ``why``, its Job.
 
     A pod that was evicted, preempted or lost says nothing of the run, whatever its stage did at the end.
     """
+    pods = latest(pods)
     stages = _stages(pods)
     if any(stage.get("reason") == "OOMKilled" for stage in stages):
         text = "its pod was out of memory (OOMKilled); raise spec.resources.rollout or .trainer limits.memory"

@@ -32,6 +32,8 @@ NODE_RANK = "SCORE_NODE_RANK"
 PORT = 8080
 TAKEN: Body = {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
 """Lets the Job say that its pod was evicted, preempted or lost, when the pod itself is gone."""
+REPLACED: Body = {**TAKEN, "action": "Ignore"}
+"""Workers that share tasks need not wait for each other: the Job makes another pod of that index alone."""
 
 
 def config(owner: Owner, start: Start) -> StageConfig:
@@ -82,7 +84,7 @@ def objects(owner: Owner, start: Start, settings: Settings) -> list[Body]:
             "parallelism": count,
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
-            "podFailurePolicy": {"rules": [TAKEN]},
+            "podFailurePolicy": {"rules": [REPLACED if workers.shards > 1 else TAKEN]},
             "template": grouped(_template(owner, start, name, settings, labels), group),
         }
         | ({"suspend": True} if queued else {}),
