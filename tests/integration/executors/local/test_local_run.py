@@ -273,7 +273,7 @@ def test_status_and_plan_tell_of_a_run_while_it_goes_and_after_it_was_killed(ben
     until(lambda: bench.left_alive() == [])
     after = bench.ask("status", bench.folder / "one")
     assert f"running (process {process.pid})" in during[0]
-    assert during[1] == "prepare     done, in 0 s"
+    assert during[1].startswith("prepare     done, in 0.")
     assert during[4].startswith("mentor      running, 1/9 things (11 %)")
     assert during[5].split() == ["sft", "waiting"]
     assert "server student: ready" in during
