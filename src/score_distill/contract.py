@@ -22,7 +22,7 @@ CONTROLS = {**CONTROLS_OF_RL, "more-demos": "Imitation", "imitate": "Imitation"}
 ON_POLICY = RL_CONTROLS["OnPolicyDistillation"]
 
 TERMINATION_BYTES = 4096  # what a kubelet keeps of a termination message
-MESSAGE_BYTES = 1500
+MESSAGE_BYTES, MESSAGE_BESIDE = 1500, 100
 FIGURES = 48
 MOST_TOKENS = 2**53
 
@@ -150,7 +150,7 @@ class Summary(Model):
     def bounded(self, most: int = TERMINATION_BYTES) -> bytes:
         """The summary as JSON of at most ``most`` bytes: a long message is cut, then the rest left out bit by bit.
 
-        Where even the scores do not fit, the message says so.
+        The message makes room for the scores; where these do not fit all the same, it says so.
         """
         told = self.model_copy(update={"message": shortened(self.message, MESSAGE_BYTES)})
         elsewhere: dict[str, object] = {"scores": (), "message": "its scores do not fit here; they are in the report"}
@@ -158,6 +158,7 @@ class Summary(Model):
             told = told.model_copy(update=elsewhere)
         less: tuple[dict[str, object], ...] = (
             {"metrics": {}},
+            {"message": shortened(told.message, MESSAGE_BESIDE)} if told.scores else {},
             {"counts": {}},
             elsewhere if told.scores else {},
             {"message": ""},

@@ -16,15 +16,18 @@ MODELS = ["base", "init", "imitation", "sft", *(f"sft-{n}" for n in range(2, 5))
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 
 
-def test_thirty_two_evals_of_all_models_fit_with_the_longest_names() -> None:
+@pytest.mark.parametrize("message", ["", "x" * 5000])
+def test_thirty_two_evals_of_all_models_fit_with_long_names_and_whatever_else_is_said(message: str) -> None:
     rng = random.Random(0)
     names = ["".join(rng.choices(LETTERS, k=40)) for _ in range(32)]
     scores = tuple(scored(model, name, rng.randint(0, 500), 500) for name in names for model in MODELS)
     counts, tokens = {f"count-{n}": 10**6 + n for n in range(10)}, {"teacher": 10**9, "student": 10**9}
     summary = Summary(step="evaluate", succeeded=True, scores=scores, counts=counts, tokens=tokens, digest="a" * 64)
-    whole = summary.bounded()
+    whole = summary.model_copy(update={"message": message}).bounded()
     assert len(whole) <= TERMINATION_BYTES
-    assert Summary.model_validate_json(whole) == summary
+    found = Summary.model_validate_json(whole)
+    assert found.scores == scores
+    assert message or found == summary
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (0, 500), (7, 500), (250, 500), (499, 500), (500, 500)])
